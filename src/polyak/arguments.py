@@ -1,0 +1,58 @@
+"""The arguments that every front-end takes, checked in one place so that every front-end says the same."""
+
+import math
+from numbers import Real
+from typing import Any
+
+from polyak.update import Decay
+
+
+def number(name: str, value: Any) -> float:
+    """A real number as a float, or a TypeError that names the argument."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise TypeError(f"{name} must be a number; got {value!r} of type {type(value).__name__}.")
+    return float(value)
+
+
+def check_learning_rate(value: Any) -> float:
+    """A learning rate: finite and not negative."""
+    lr = number("learning_rate", value)
+    if not (0 <= lr < math.inf):
+        raise ValueError(f"learning_rate must be finite and at least 0; got {value!r}. Start from 0.1 or 0.01.")
+    return lr
+
+
+def check_momentum(value: Any) -> float:
+    """A momentum: in [0, 1)."""
+    m = number("momentum", value)
+    if not (0 <= m < 1):
+        raise ValueError(
+            f"momentum must be in [0, 1); got {value!r}. At 1 the velocity never forgets a gradient; 0.9 is usual."
+        )
+    return m
+
+
+def check_dampening(value: Any) -> float:
+    """A dampening: in [0, 1)."""
+    d = number("dampening", value)
+    if not (0 <= d < 1):
+        raise ValueError(f"dampening must be in [0, 1); got {value!r}. At 1 no gradient would reach the velocity.")
+    return d
+
+
+def check_decay(weight_decay: Any, decay: Any) -> tuple[float, Decay | None]:
+    """A weight decay and its kind: both or neither, for there is no kind that the ecosystems agree on."""
+    wd = number("weight_decay", weight_decay)
+    if not (0 <= wd < math.inf):
+        raise ValueError(f"weight_decay must be finite and at least 0; got {weight_decay!r}.")
+    if decay not in (None, "coupled", "decoupled"):
+        raise ValueError(f'decay must be "coupled", "decoupled" or None; got {decay!r}.')
+    if wd and decay is None:
+        raise ValueError(
+            f"weight_decay={weight_decay!r} needs decay, since the frameworks mean different things by it: "
+            'decay="coupled" adds weight_decay * w to the gradient (torch.optim.SGD); '
+            'decay="decoupled" shrinks w by lr * weight_decay beside the step (Keras, AdamW, optax.adamw).'
+        )
+    if decay and not wd:
+        raise ValueError(f"decay={decay!r} has no effect with weight_decay=0: give a weight_decay, or leave decay out.")
+    return wd, decay
