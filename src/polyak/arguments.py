@@ -1,7 +1,6 @@
 """The arguments that every front-end takes, checked in one place so that every front-end says the same."""
 
 import math
-from numbers import Real
 from typing import Any
 
 from polyak.update import Decay
@@ -9,7 +8,8 @@ from polyak.update import Decay
 
 def number(name: str, value: Any) -> float:
     """A real number as a float, or a TypeError that names the argument."""
-    if isinstance(value, bool) or not isinstance(value, Real):
+    # An array without dimensions of any framework has __float__ too.
+    if isinstance(value, bool) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) != 0:
         raise TypeError(f"{name} must be a number; got {value!r} of type {type(value).__name__}.")
     return float(value)
 
