@@ -1,14 +1,33 @@
-"""The pipeline around a rule, defined once: coupled decay, the rule, decoupled decay, the new weight."""
+"""The pipeline around a rule, defined once: scale of the gradient, coupled decay, the rule, decoupled decay, the new weight."""
 
 from collections import namedtuple
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from polyak.ops import Array, fma
 from polyak.rules.rule import Rule, Slots
 
 Decay = Literal["coupled", "decoupled"]
+
+
+def scaled(g: Array, h: Any) -> Array:
+    """The gradient times a number that is the same for all parameters: clipping by the global norm, and -1 to maximize."""
+    return h.scale * g
+
+
+def clip_scale(norm: float, max_norm: float) -> float:
+    """The scale with which gradients of this global norm have one of at most `max_norm`; exactly 1 if they have already.
+
+    Infinity gives 0 and NaN gives NaN, as `torch.nn.utils.clip_grad_norm_` has it: the infinite elements become NaN, the others
+    have no effect; with NaN all weights do. Neither passes unseen.
+
+    Example:
+        >>> clip_scale(4.0, max_norm=1.0), clip_scale(0.5, max_norm=1.0)
+        (0.25, 1.0)
+    """
+    return 1.0 if norm <= max_norm else max_norm / norm
 
 
 def coupled(g: Array, w: Array, h: Any) -> Array:
@@ -23,6 +42,11 @@ def decoupled(w: Array, h: Any) -> Array:
     learning rate and coefficient in place of a coefficient of its own, as all frameworks have it.
     """
     return w - (h.learning_rate * h.weight_decay) * w
+
+
+def unscaled(g: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `scaled`)
+    """The gradient as it came."""
+    return g
 
 
 def same_gradient(g: Array, w: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `coupled`)
@@ -42,18 +66,21 @@ class Update:
     Attributes:
         rule: The rule.
         decay: "coupled", "decoupled" or None.
+        scale: Whether `h.scale` multiplies the gradient before anything else.
         apply: The pure function `(g, w, slots, h) -> (new w, new slots)`, in the shapes and the dtype of `Rule.step`.
         Hyperparameters: The named tuple that `apply` takes as `h`.
     """
 
     rule: Rule
     decay: Decay | None
+    scale: bool
     apply: Callable[[Array, Array, Slots, Any], tuple[Array, Slots]]
     Hyperparameters: Any  # a class made by namedtuple(), which has no static type
 
 
-def pipeline(rule: Rule, decay: Decay | None = None) -> Update:
-    """Put the pipeline around a rule.
+@cache
+def pipeline(rule: Rule, decay: Decay | None = None, *, scale: bool = False) -> Update:
+    """Put the pipeline around a rule. The same arguments give the same object, so that what is compiled for it serves again.
 
     Example:
         >>> from polyak.rules import heavy_ball
@@ -62,13 +89,14 @@ def pipeline(rule: Rule, decay: Decay | None = None) -> Update:
         >>> update.apply(1.0, 8.0, (2.0,), h)
         (5.0, (2.0,))
     """
+    scaling = scaled if scale else unscaled
     gradient = coupled if decay == "coupled" else same_gradient
     weight = decoupled if decay == "decoupled" else same_weight
     step = rule.step
 
     def apply(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
-        s, slots = step(gradient(g, w, h), w, slots, h)
+        s, slots = step(gradient(scaling(g, h), w, h), w, slots, h)
         return weight(w, h) - s, slots
 
-    names = rule.hyperparameters if decay is None else (*rule.hyperparameters, "weight_decay")
-    return Update(rule, decay, apply, namedtuple("Hyperparameters", names))
+    names = (*rule.hyperparameters, *(["weight_decay"] if decay else []), *(["scale"] if scale else []))
+    return Update(rule, decay, scale, apply, namedtuple("Hyperparameters", names))

@@ -10,14 +10,17 @@ from keras import ops
 from polyak.keras.values import new_values
 from polyak.update import Update
 
-# `new_values` as an XLA program, for one variable.
-compiled_new_values = jax.jit(new_values, static_argnums=0)
-
 
 # Inside a step that the user compiles, this is inlined; called from a plain loop, it is the compiled step.
 @partial(jax.jit, static_argnums=0)
 def _all_new_values(updates: tuple[Update, ...], grads: Any, weights: Any, slots: Any, hyperparameters: Any) -> Any:
     return [new_values(u, g, w, ss, hyperparameters) for u, g, w, ss in zip(updates, grads, weights, slots, strict=True)]
+
+
+def new_values_of_one(update: Update, g: Any, w: Any, slots: Sequence[Any], hyperparameters: Mapping[str, Any]) -> Any:
+    """`new_values` as an XLA program."""
+    h = {name: ops.convert_to_tensor(value) for name, value in hyperparameters.items()}
+    return _all_new_values((update,), [g], [ops.convert_to_tensor(w)], [[ops.convert_to_tensor(s) for s in slots]], h)[0]
 
 
 def dense(grads: Iterable[Any]) -> list[Any]:

@@ -105,14 +105,7 @@ class Optimizer(keras.optimizers.Optimizer):
                 f"{name} follows a schedule, which is part of the compiled step; {name}={value!r} could not take its place. "
                 f"Make the optimizer with a number for {name} to assign to it."
             )
-        number = check(value)
-        # While JAX trains, the state is inside the training loop, and fit() takes the variables' values away.
-        if stored._value is None:
-            raise RuntimeError(
-                f"{name}={number} would be lost: on the JAX backend, fit() holds the optimizer's state within an epoch. Call "
-                "`self.model.jax_state_sync()` first, or assign at the beginning of an epoch."
-            )
-        stored.assign(number)
+        stored.assign(check(value))
 
     # Storage.
 
@@ -169,17 +162,19 @@ class Optimizer(keras.optimizers.Optimizer):
         """Update one variable."""
         index = self._get_variable_index(variable)
         slots = self._state.slots[index]
-        hyperparameters = {name: ops.convert_to_tensor(h) for name, h in self._hyperparameters(learning_rate).items()}
-        w_new, slots_new = _backend.compiled_new_values(
-            self._state.updates[index],
-            gradient,
-            ops.convert_to_tensor(variable),
-            [ops.convert_to_tensor(s) for s in slots],
-            self._constants | hyperparameters,
-        )
+        hyperparameters = {**self._constants, **self._hyperparameters(learning_rate)}
+        w_new, slots_new = _backend.new_values_of_one(self._state.updates[index], gradient, variable, slots, hyperparameters)
         self.assign(variable, w_new)
         for s, s_new in zip(slots, slots_new, strict=True):
             self.assign(s, s_new)
+
+    def finalize_variable_values(self, var_list: Any) -> None:
+        """Put the moving averages in the place of the weights, if there are any; fit() does it at its end."""
+        super().finalize_variable_values(var_list)
+        if self.use_ema and _BACKEND == "jax":
+            # Keras makes weight and average one array there, and the next fit() could not donate its buffer twice.
+            for variable in var_list:
+                variable.assign(ops.copy(variable.value))
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this optimizer again, without its state."""

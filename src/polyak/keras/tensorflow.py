@@ -9,13 +9,19 @@ import tensorflow as tf
 from polyak.keras.values import new_values
 from polyak.update import Update
 
-# `new_values` as an XLA program, for one variable.
-compiled_new_values = tf.function(new_values, jit_compile=True, autograph=False)
-
 
 def _native(variable: Any) -> Any:
     """The tf.Variable: Keras hands over its wrapper or, in a loop of one's own, the variable itself."""
     return variable.value if isinstance(variable, keras.Variable) else variable
+
+
+_program_of_one = tf.function(new_values, jit_compile=True, autograph=False)
+
+
+def new_values_of_one(update: Update, g: Any, w: Any, slots: Sequence[Any], hyperparameters: Mapping[str, Any]) -> Any:
+    """`new_values` as an XLA program. Of copies on several devices, those of the present one are read."""
+    h = {name: tf.convert_to_tensor(_native(value)) for name, value in hyperparameters.items()}
+    return _program_of_one(update, g, tf.convert_to_tensor(_native(w)), [tf.convert_to_tensor(_native(s)) for s in slots], h)
 
 
 def dense(grads: Iterable[Any]) -> list[Any]:

@@ -4,12 +4,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
+from keras import ops
 
 from polyak.keras.values import new_values
 from polyak.update import Update
 
-# One variable's update, with nothing to compile.
-compiled_new_values = torch.no_grad()(new_values)
+
+@torch.no_grad()
+def new_values_of_one(update: Update, g: Any, w: Any, slots: Sequence[Any], hyperparameters: Mapping[str, Any]) -> Any:
+    """`new_values` of tensors."""
+    return new_values(update, g, ops.convert_to_tensor(w), [ops.convert_to_tensor(s) for s in slots], hyperparameters)
 
 
 def dense(grads: Iterable[Any]) -> list[Any]:

@@ -1,0 +1,28 @@
+"""What users may import is listed here; everything else may change without a word."""
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+PUBLIC = {
+    "polyak": ["__version__"],
+    "polyak.keras": ["Momentum"],
+    "polyak.rules": ["RULES", "Rule", "heavy_ball"],
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names(module):
+    imported = importlib.import_module(module)
+    assert sorted(imported.__all__) == sorted(PUBLIC[module])
+    for name in PUBLIC[module]:
+        assert getattr(imported, name).__doc__, f"{module}.{name} has no docstring"
+
+
+def test_import_brings_no_framework():
+    code = "import sys, polyak, polyak.rules, polyak.update; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"keras", "tensorflow", "jax", "torch", "numba", "numpy", "sklearn", "matplotlib"}
+    assert not heavy & set(modules)

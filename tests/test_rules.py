@@ -1,0 +1,188 @@
+"""Every rule of the registry, with every kind of decay: exact in fractions, right in float64, and what theory says."""
+
+import math
+from fractions import Fraction
+from itertools import product
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import textbook
+from polyak.rules import RULES
+from polyak.update import pipeline
+
+DECAYS = (None, "coupled", "decoupled")
+EVERY = [pytest.param(rule, decay, id=f"{rule.name}-{decay}") for rule, decay in product(RULES.values(), DECAYS)]
+WITH_VELOCITY = [rule for rule in RULES.values() if rule.slots]
+
+# Denominators that are powers of two keep the numbers short over some ten steps; any number would be exact.
+fractions = st.builds(Fraction, st.integers(-64, 64), st.sampled_from([1, 4, 16]))
+unit = st.builds(Fraction, st.integers(0, 15), st.just(16))
+
+
+def train(rule, w, gradients, *, lr, m=0, d=0, wd=0, decay=None):
+    """As `textbook.train`, by the rule and the pipeline of the package."""
+    update = pipeline(rule, decay)
+    slots = tuple(0 * w for _ in rule.slots)
+    weights = []
+    for t, g in enumerate(gradients):
+        values = {"learning_rate": lr, "momentum": m, "dampening": d, "weight_decay": wd}
+        at = {name: v[t] if isinstance(v, list) else v for name, v in values.items()}
+        w, slots = update.apply(g, w, slots, update.Hyperparameters(*(at[name] for name in update.Hyperparameters._fields)))
+        weights.append(w)
+    return weights, slots[0] if slots else 0 * w
+
+
+@pytest.mark.parametrize(("rule", "decay"), EVERY)
+@given(data=st.data(), w=fractions, gradients=st.lists(fractions, min_size=1, max_size=6), wd=unit)
+def test_exact_in_fractions(rule, decay, data, w, gradients, wd):
+    n = len(gradients)
+    lr = data.draw(st.lists(unit, min_size=n, max_size=n), label="lr")
+    m = data.draw(st.lists(unit, min_size=n, max_size=n), label="m") if "momentum" in rule.hyperparameters else 0
+    d = data.draw(unit, label="d") if "dampening" in rule.hyperparameters else 0
+    options = {"lr": lr, "m": m, "d": d, "wd": wd, "decay": decay}
+    assert train(rule, w, gradients, **options) == textbook.train(rule.name, w, gradients, **options)
+
+
+@pytest.mark.parametrize(("rule", "decay"), EVERY)
+def test_a_short_run_by_hand_differs_from_every_other_rule(rule, decay):
+    """No two rules, and no two decays, may be one and the same: then an option would have no effect."""
+
+    def run(other, other_decay):
+        options = {"m": Fraction(1, 2), "d": Fraction(1, 4), "wd": Fraction(1, 8)}
+        gradients = [Fraction(1), Fraction(-2), Fraction(3)]
+        return train(
+            other, Fraction(1), gradients, lr=[Fraction(1, 2), Fraction(1, 4), Fraction(1, 8)], decay=other_decay, **options
+        )[0]
+
+    same = [(r.name, k) for r, k in product(RULES.values(), DECAYS) if run(r, k) == run(rule, decay)]
+    if rule.name == "descent" and decay:  # without a velocity to remember the decay, its two kinds are one
+        assert same == [("descent", "coupled"), ("descent", "decoupled")]
+    else:
+        assert same == [(rule.name, decay)]
+
+
+@pytest.mark.parametrize(("rule", "decay"), EVERY)
+def test_float32_stays_close_to_float64(rule, decay):
+    rng = np.random.default_rng(0)
+    w, gradients = rng.standard_normal(100), list(rng.standard_normal((1000, 100)))
+    gradients = [g.astype(np.float32).astype(np.float64) for g in gradients]
+    h = {k: np.float32(v) for k, v in {"lr": 0.01, "m": 0.9, "d": 0.25, "wd": 0.004}.items()}
+    single = train(rule, w.astype(np.float32), [g.astype(np.float32) for g in gradients], decay=decay, **h)
+    double = train(rule, w.astype(np.float32).astype(np.float64), gradients, decay=decay, **{k: float(v) for k, v in h.items()})
+    for one, other in zip((single[0][-1], single[1]), (double[0][-1], double[1]), strict=True):
+        assert one.dtype == np.float32
+        # Two roundings a step, each by up to 2^-24 of a weight: 1.2e-4 if all had one sign, some 3e-6 with signs at random.
+        assert np.linalg.norm(one - other) <= 1e-5 * np.linalg.norm(other)
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+def test_momentum_0_is_gradient_descent(rule):
+    gradients = [Fraction(1), Fraction(-3), Fraction(2)]
+    expected = train(RULES["descent"], Fraction(5), gradients, lr=Fraction(1, 3))[0]
+    assert train(rule, Fraction(5), gradients, lr=Fraction(1, 3), m=Fraction(0))[0] == expected
+
+
+@pytest.mark.parametrize(("rule", "decay"), EVERY)
+@given(a=st.lists(fractions, min_size=4, max_size=4), b=st.lists(fractions, min_size=4, max_size=4), c=fractions)
+def test_linear_in_gradient_and_weight(rule, decay, a, b, c):
+    options = {"lr": Fraction(1, 4), "m": Fraction(3, 4), "d": Fraction(1, 8), "wd": Fraction(1, 16), "decay": decay}
+    (w1, *g1), (w2, *g2) = a, b
+    run1, run2 = (train(rule, w, g, **options)[0][-1] for w, g in ((w1, g1), (w2, g2)))
+    both = train(rule, w1 + c * w2, [x + c * y for x, y in zip(g1, g2, strict=True)], **options)[0][-1]
+    assert both == run1 + c * run2
+
+
+@pytest.mark.parametrize("nesterov", ["", "_nesterov"])
+def test_the_units_of_velocity_agree_while_nothing_changes(nesterov):
+    gradients = [Fraction(x) for x in (1, -2, 3, 5)]
+    lr, m = Fraction(1, 8), Fraction(3, 4)
+    by_gradient, v_gradient = train(RULES["gradient" + nesterov], Fraction(1), gradients, lr=lr, m=m)
+    by_step, v_step = train(RULES["step" + nesterov], Fraction(1), gradients, lr=lr, m=m)
+    by_average, v_average = train(RULES["average" + nesterov], Fraction(1), gradients, lr=lr / (1 - m), m=m)
+    assert by_gradient == by_step == by_average
+    assert v_step == lr * v_gradient
+    assert v_average == (1 - m) * v_gradient
+
+
+def test_a_constant_gradient_reaches_the_terminal_velocity():
+    g, m, lr = 2.0, 0.9, 0.1
+    weights, v = train(RULES["gradient"], 0.0, [g] * 400, lr=lr, m=m)
+    assert v == pytest.approx(g / (1 - m), rel=1e-12)  # 0.9^400 is 5e-19: only rounding is left
+    assert weights[-2] - weights[-1] == pytest.approx(lr * g / (1 - m), rel=1e-10)  # the difference of two weights near 750
+
+
+# On a quadratic f(w) = curvature w^2 / 2 a step is a linear map of (w, v); its eigenvalues say everything about convergence.
+
+
+def transition(rule, lr, m, curvature):
+    """The matrix of one step, found by stepping from (1, 0) and from (0, 1)."""
+    update = pipeline(rule)
+    values = {"learning_rate": lr, "momentum": m, "dampening": 0.0}
+    h = update.Hyperparameters(*(values[name] for name in update.Hyperparameters._fields))
+    columns = []
+    for w, v in ((1.0, 0.0), (0.0, 1.0)):
+        w_new, (v_new,) = update.apply(curvature * w, w, (v,), h)
+        columns.append((w_new, v_new))
+    return np.array(columns).T
+
+
+def rate(rule, lr, m, curvature):
+    """The factor by which the error shrinks a step, in the long run."""
+    return max(abs(np.linalg.eigvals(transition(rule, lr, m, curvature))))
+
+
+@given(lr=st.floats(0.01, 2), m=st.floats(0, 0.99), curvature=st.floats(0.01, 2))
+def test_convergence_rate_on_a_quadratic(lr, m, curvature):
+    # Heavy ball: z^2 - (1 + m - lr curvature) z + m = 0 (Polyak 1964). Nesterov: the same with m (1 - lr curvature) for m in
+    # both places where the look-ahead shrinks it (Sutskever et al. 2013, theorem 2.1).
+    a = lr * curvature
+    for name, polynomial in (
+        ("gradient", [1, -(1 + m - a), m]),
+        ("step", [1, -(1 + m - a), m]),
+        ("gradient_nesterov", [1, -(1 + m) * (1 - a), m * (1 - a)]),
+        ("step_nesterov", [1, -(1 + m) * (1 - a), m * (1 - a)]),
+    ):
+        # A double root moves by the square root of a rounding error: sqrt(1e-16) = 1e-8, and some for the sizes involved.
+        assert rate(RULES[name], lr, m, curvature) == pytest.approx(max(abs(np.roots(polynomial))), abs=1e-6)
+
+
+@pytest.mark.parametrize("m", [0.0, 0.5, 0.9, 0.99])
+@pytest.mark.parametrize("name", ["gradient", "step", "average"])
+def test_stable_exactly_below_2_plus_2m(name, m):
+    scale = 1 / (1 - m) if name == "average" else 1  # its step is (1 - m) times as long
+    curvature = 3.0
+    limit = (2 + 2 * m) / curvature * scale
+    assert rate(RULES[name], limit * 0.999, m, curvature) < 1
+    assert rate(RULES[name], limit * 1.001, m, curvature) > 1
+    assert rate(RULES[name], 1e-3 * limit, m, curvature) < 1
+    assert rate(RULES[name], -1e-3 * limit, m, curvature) > 1
+
+
+@pytest.mark.parametrize("condition", [4, 100, 10_000])
+def test_best_momentum_and_learning_rate_for_a_condition_number(condition):
+    low, high = 1.0, float(condition)
+    root = math.sqrt(condition)
+    best_m, best_lr = ((root - 1) / (root + 1)) ** 2, (2 / (1 + root)) ** 2  # Polyak 1964
+    best = (root - 1) / (root + 1)
+    heavy_ball = RULES["gradient"]
+
+    def worst(lr, m):
+        return max(rate(heavy_ball, lr, m, low), rate(heavy_ball, lr, m, high))
+
+    assert worst(best_lr, best_m) == pytest.approx(best, abs=1e-6)  # double roots, as above
+    for lr, m in product(best_lr * np.linspace(0.5, 1.5, 11), np.linspace(0, 0.9999, 41)):
+        assert worst(lr, m) >= best - 1e-6
+    # And a run, not only its matrix: the error falls as t best^t, double roots giving the factor t.
+    w = np.array([1.0, 1.0])
+    curvature, v = np.array([low, high]), np.zeros(2)
+    update = pipeline(heavy_ball)
+    steps = math.ceil(30 / (1 - best))
+    for _ in range(steps):
+        w, (v,) = update.apply(curvature * w, w, (v,), update.Hyperparameters(best_lr, best_m, 0.0))
+    bound = 4 * steps * best ** (steps - 1)
+    assert np.linalg.norm(w) < max(bound, 1e-12)
+    # Gradient descent at its own best learning rate cannot do better than (k - 1) / (k + 1) a step.
+    assert best < (condition - 1) / (condition + 1)

@@ -1,0 +1,150 @@
+"""Break the rules on purpose and see whether the tests notice: `make mutants`.
+
+Each mutant of the files below has one change: a sign flipped, a coefficient or an operand dropped, operands swapped, a
+condition negated. The tests of the rules run on each; a mutant that passes them all is printed, and the exit status is then 1.
+
+The known tools (cosmic-ray, mutmut) change operators, literals and whole arguments, and neither drops one factor of a product
+nor swaps the arguments of `fma`, which is where these files keep their arithmetic. Hence this short one.
+"""
+
+import ast
+import copy
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import combinations
+from pathlib import Path
+from queue import SimpleQueue
+
+ROOT = Path(__file__).resolve().parent.parent
+FILES = ["ops.py", "update.py", "rules/descent.py", "rules/heavy_ball.py"]
+TESTS = ["tests/test_rules.py", "tests/test_update.py"]
+
+FLIPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+
+
+def replacements(node: ast.AST) -> Iterator[ast.expr]:
+    """What can stand in an expression's place by mistake."""
+    match node:
+        case ast.BinOp(left, op, right) if type(op) in FLIPPED:
+            yield ast.BinOp(left, FLIPPED[type(op)](), right)
+            yield left
+            yield right
+            if isinstance(op, ast.Sub | ast.Div):
+                yield ast.BinOp(right, op, left)
+        case ast.UnaryOp(_, operand):
+            yield operand
+        case ast.Call(ast.Name(), [only], []):
+            yield only
+        case ast.Call(ast.Name(), args, []):
+            for i, j in combinations(range(len(args)), 2):
+                swapped = list(args)
+                swapped[i], swapped[j] = args[j], args[i]
+                yield ast.Call(node.func, swapped, [])
+        case ast.IfExp(test, body, orelse):
+            yield ast.IfExp(test, orelse, body)
+        case ast.BoolOp(op, values):
+            yield ast.BoolOp(ast.Or() if isinstance(op, ast.And) else ast.And(), values)
+            yield from values
+        case ast.Compare(left, [op], [right]):
+            yield ast.UnaryOp(ast.Not(), copy.deepcopy(node))
+        case ast.Attribute(ast.Name("h"), name):  # one hyperparameter in place of another
+            for other in {"learning_rate", "momentum", "weight_decay"} - {name}:
+                yield ast.Attribute(ast.Name("h", ast.Load()), other, ast.Load())
+
+
+# The product is the same: fma(a, b, c) = fma(b, a, c), bit for bit.
+SAME = {"fma": (0, 1)}
+
+
+def equivalent(node: ast.AST, new: ast.expr) -> bool:
+    """Whether the mutant is the same function, or no change at all."""
+    if ast.dump(node) == ast.dump(new):
+        return True
+    if isinstance(node, ast.Call) and isinstance(new, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in SAME:
+        i, j = SAME[node.func.id]
+        swapped = list(node.args)
+        swapped[i], swapped[j] = swapped[j], swapped[i]
+        return [ast.dump(a) for a in swapped] == [ast.dump(a) for a in new.args]
+    return False
+
+
+class Replace(ast.NodeTransformer):
+    """Puts one expression in the place of another."""
+
+    def __init__(self, target: ast.AST, new: ast.expr) -> None:
+        self.target, self.new = target, new
+
+    def visit(self, node: ast.AST) -> ast.AST:
+        """The node, or what replaces it."""
+        return ast.copy_location(self.new, node) if node is self.target else self.generic_visit(node)
+
+
+def mutants(file: str) -> Iterator[tuple[str, str]]:
+    """Each mutant of a file: what was changed where, and its source."""
+    source = (ROOT / "src/polyak" / file).read_text()
+    count = len(list(ast.walk(ast.parse(source))))
+    for position in range(count):
+        for which in range(20):
+            tree = ast.parse(source)
+            node = list(ast.walk(tree))[position]
+            choices = [new for new in replacements(node) if not equivalent(node, new)]
+            if which >= len(choices):
+                break
+            before = ast.unparse(node)
+            after = ast.unparse(choices[which])
+            mutant = ast.unparse(ast.fix_missing_locations(Replace(node, choices[which]).visit(tree)))
+            yield f"{file}:{node.lineno}: {before}  ->  {after}", mutant  # type: ignore[attr-defined]
+
+
+def survives(source: str, file: str, package: Path) -> bool:
+    """Whether the tests pass with the mutant in a copy of the package."""
+    (package / "polyak" / file).write_text(source)
+    # The tests import the copy: PYTHONPATH comes before an installed package. No bytecode, which is cached by seconds.
+    environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick", *TESTS]
+    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    if run.returncode not in (0, 1, 2):  # passed, failed, or failed at import
+        sys.exit(f"pytest did not run (exit {run.returncode}):\n{run.stdout}{run.stderr}")
+    return run.returncode == 0
+
+
+def main() -> None:
+    """Run every mutant and print the survivors."""
+    work = [(file, what, source) for file in FILES for what, source in mutants(file)]
+    with tempfile.TemporaryDirectory() as folder:
+        free: SimpleQueue[Path] = SimpleQueue()  # copies of the package, one for each mutant that runs at a time
+        for i in range(os.cpu_count() or 1):
+            package = Path(folder, str(i))
+            shutil.copytree(ROOT / "src/polyak", package / "polyak", ignore=shutil.ignore_patterns("__pycache__"))
+            free.put(package)
+
+        def run(item: tuple[str, str, str]) -> bool:
+            file, what, source = item
+            package = free.get()
+            try:
+                alive = survives(source, file, package)
+            finally:
+                shutil.copy(ROOT / "src/polyak" / file, package / "polyak" / file)
+                free.put(package)
+            print(f"{'SURVIVED' if alive else 'killed  '}  {what}", flush=True)
+            return alive
+
+        original = ROOT / "src/polyak" / FILES[0]
+        if not survives(original.read_text(), FILES[0], Path(folder, "0")):
+            sys.exit("The tests fail on the code as it is; mend that first.")
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            alive = list(pool.map(run, work))
+    survivors = [what for (_, what, _), a in zip(work, alive, strict=True) if a]
+    print(f"\n{len(work)} mutants, {len(survivors)} survived")
+    for what in survivors:
+        print(f"  {what}")
+    sys.exit(1 if survivors else 0)
+
+
+if __name__ == "__main__":
+    main()
