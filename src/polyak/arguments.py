@@ -40,6 +40,16 @@ def check_dampening(value: Any) -> float:
     return d
 
 
+def check_max_norm(value: Any) -> float | None:
+    """A bound of the gradients' global norm: above 0, or None for no bound. Infinity only measures the norm."""
+    if value is None:
+        return None
+    bound = number("max_norm", value)
+    if not bound > 0:
+        raise ValueError(f"max_norm must be above 0, or None; got {value!r}. 1.0 is usual.")
+    return bound
+
+
 def check_decay(weight_decay: Any, decay: Any) -> tuple[float, Decay | None]:
     """A weight decay and its kind: both or neither, for there is no kind that the ecosystems agree on."""
     wd = number("weight_decay", weight_decay)

@@ -4,9 +4,9 @@ from itertools import product
 
 import numpy as np
 import pytest
+from keras import ops
 
 import textbook
-from keras import ops
 from keras_support import BACKEND, MODES, numpy, run, stepper, variable
 from polyak.keras import Momentum
 
