@@ -3,7 +3,7 @@
     python benchmarks/keras_step.py [--quick]
 
 Every contender makes one step in turn, over and over, so that each sees the same machine; the table has medians. `ratio` is
-the time of keras.optimizers.SGD in the same mode over ours, `raw op` the time of TensorFlow's ResourceApplyMomentum, in a graph,
+the time of keras.optimizers.SGD in the same mode over ours, `raw op` that of TensorFlow's ResourceApplyMomentum, in a graph,
 over ours. GB/s counts 20 bytes a parameter (gradient, weight and velocity read; weight and velocity written), beside the
 bandwidth of copying an array over another (4 bytes read and 4 written an element), which no update can exceed by much.
 
