@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import textbook
-from keras_support import BACKEND, MODES, numpy, on_jax, on_tensorflow, run, small_data, small_model, stepper, variable
+from keras_support import BACKEND, MODES, numpy, on_tensorflow, run, small_data, small_model, stepper, variable
 from polyak.keras import Momentum
 
 START = np.array([1.0, -2.0], "float32")
@@ -34,7 +34,7 @@ def test_train_on_batch():
     assert model.evaluate(x, y, verbose=0) < 0.5 * before
 
 
-@on_jax
+@pytest.mark.skipif(BACKEND == "tensorflow", reason="Keras has no stateless_apply there")
 def test_stateless_apply_leaves_the_variables_alone():
     w = variable(START)
     optimizer = Momentum(0.5, 0.5)
@@ -42,7 +42,7 @@ def test_stateless_apply_leaves_the_variables_alone():
     state = [v.value for v in optimizer.variables]
     (w_new,), state = optimizer.stateless_apply(state, [ops.ones(2)], [w.value])
     (w_new,), state = optimizer.stateless_apply(state, [ops.ones(2)], [w_new])
-    np.testing.assert_array_equal(w_new, START - 0.5 - 0.75)
+    np.testing.assert_array_equal(numpy(w_new), START - 0.5 - 0.75)
     np.testing.assert_array_equal(numpy(w), START)
     assert int(state[0]) == 2
     assert int(optimizer.iterations) == 0
@@ -177,7 +177,7 @@ def test_variables_it_was_not_built_with():
 def test_a_gradient_of_another_shape(mode):
     """It would broadcast, and train something else than what was meant."""
     step = stepper(Momentum(0.1), [variable(np.ones((3, 2)))], mode)
-    with pytest.raises(ValueError, match=r"gradient of shape \(2,\) was given for a variable of shape \(3, 2\)"):
+    with pytest.raises(ValueError, match=r"gradient of shape \(2,\) was given for a weight of shape \(3, 2\)"):
         step([np.ones(2, "float32")])
 
 

@@ -17,12 +17,6 @@ def _all_new_values(updates: tuple[Update, ...], grads: Any, weights: Any, slots
     return [new_values(u, g, w, ss, hyperparameters) for u, g, w, ss in zip(updates, grads, weights, slots, strict=True)]
 
 
-def new_values_of_one(update: Update, g: Any, w: Any, slots: Sequence[Any], hyperparameters: Mapping[str, Any]) -> Any:
-    """`new_values` as an XLA program."""
-    h = {name: ops.convert_to_tensor(value) for name, value in hyperparameters.items()}
-    return _all_new_values((update,), [g], [ops.convert_to_tensor(w)], [[ops.convert_to_tensor(s) for s in slots]], h)[0]
-
-
 def dense(grads: Iterable[Any]) -> list[Any]:
     """The gradients: on JAX those of embeddings are arrays already."""
     return list(grads)

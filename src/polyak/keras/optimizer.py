@@ -159,11 +159,16 @@ class Optimizer(keras.optimizers.Optimizer):
             self._state.step(indices, grads, self._hyperparameters(learning_rate))
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable."""
+        """Update one variable; under a distribution strategy, the copy of it on the present device."""
         index = self._get_variable_index(variable)
+        varying = self._hyperparameters(learning_rate)
+        if not _backend.one_by_one():
+            self._state.step((index,), [gradient], varying)
+            return
         slots = self._state.slots[index]
-        hyperparameters = {**self._constants, **self._hyperparameters(learning_rate)}
-        w_new, slots_new = _backend.new_values_of_one(self._state.updates[index], gradient, variable, slots, hyperparameters)
+        w_new, slots_new = _backend.new_values_of_one(
+            self._state.updates[index], gradient, variable, slots, {**self._constants, **varying}
+        )
         self.assign(variable, w_new)
         for s, s_new in zip(slots, slots_new, strict=True):
             self.assign(s, s_new)

@@ -19,7 +19,7 @@ _program_of_one = tf.function(new_values, jit_compile=True, autograph=False)
 
 
 def new_values_of_one(update: Update, g: Any, w: Any, slots: Sequence[Any], hyperparameters: Mapping[str, Any]) -> Any:
-    """`new_values` as an XLA program. Of copies on several devices, those of the present one are read."""
+    """`new_values` as an XLA program, for tf.distribute: of copies on several devices, those of the present one are read."""
     h = {name: tf.convert_to_tensor(_native(value)) for name, value in hyperparameters.items()}
     return _program_of_one(update, g, tf.convert_to_tensor(_native(w)), [tf.convert_to_tensor(_native(s)) for s in slots], h)
 

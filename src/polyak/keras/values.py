@@ -24,7 +24,7 @@ def new_values(
 ) -> tuple[Array, tuple[Array, ...]]:
     """The new weight and the new slots of one variable, each in the dtype in which it is stored."""
     if tuple(g.shape) != tuple(w.shape):
-        raise ValueError(f"A gradient of shape {tuple(g.shape)} was given for a variable of shape {tuple(w.shape)}.")
+        raise ValueError(f"A gradient of shape {tuple(g.shape)} was given for a weight of shape {tuple(w.shape)}.")
     dtype = compute_dtype(w.dtype)
     h = update.Hyperparameters(*(ops.cast(hyperparameters[name], dtype) for name in update.Hyperparameters._fields))
     w_new, slots_new = update.apply(ops.cast(g, dtype), ops.cast(w, dtype), tuple(slots), h)

@@ -1,0 +1,54 @@
+"""The `polyak` command. Thin: what a command does is in the package that is named after it."""
+
+import io
+import signal
+import sys
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a folder's name that the terminal's encoding does not have
+    try:
+        code = dispatch(sys.argv[1:])
+    except KeyboardInterrupt:
+        code = 130
+    # All is done and on the disk. A framework that is taking itself down does not look good interrupted.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
+
+
+def dispatch(words: list[str]) -> int:
+    """Call the command that the words name.
+
+    Returns:
+        Its exit code, or 2 for words that no command understands.
+    """
+    # Imported here, where Ctrl-C is looked after, and so that what is missing can be said.
+    try:
+        from cyclopts import App, CycloptsError, Parameter
+    except ImportError:
+        print('polyak: the command line needs cyclopts: pip install "polyak[train]" brings it.', file=sys.stderr)  # noqa: T201
+        return 2
+
+    from polyak import __version__
+    from polyak.state.command import state
+    from polyak.train.command import train
+
+    app = App(
+        name="polyak",
+        help="Momentum optimization for training neural networks.",
+        version=__version__,
+        default_parameter=Parameter(negative=()),  # no --no-nesterov beside --nesterov
+        result_action="return_value",
+        exit_on_error=False,
+        print_error=False,
+    )
+    app.command(train)
+    app.command(state)
+    try:
+        return app(words) or 0
+    except CycloptsError as error:
+        print(f"polyak: {error}\nTry: polyak --help", file=sys.stderr)  # noqa: T201
+        return 2

@@ -1,0 +1,78 @@
+"""The folder of a run. Nobody's folder is ever written over, and no file in it is ever half there."""
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+
+def create(out: Path | None, task: str) -> Path:
+    """Make a new folder for a run.
+
+    Args:
+        out: The folder, which must not exist; its parents may. None makes `runs/<task>-<date>-<time>`.
+        task: The task, for the name.
+
+    Raises:
+        OSError: It exists, or cannot be made here.
+    """
+    if out is not None:
+        try:
+            return _create(out)
+        except FileExistsError as error:
+            raise OSError(f"{out} exists already, and a run is never written over: choose another --out.") from error
+    name = f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
+    for n in count(1):
+        # Another run may have started in the same second.
+        with suppress(FileExistsError):
+            return _create(Path("runs", name if n == 1 else f"{name}-{n}"))
+    raise AssertionError("count() has no end")
+
+
+def _create(folder: Path) -> Path:
+    """One exclusive mkdir, so that of two runs that ask for one folder only one gets it."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(f"cannot make {folder}: {error.filename} is a file. Choose another --out.") from error
+    except OSError as error:
+        raise OSError(f"cannot make {error.filename}: {error.strerror}. Choose another --out.") from error
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise OSError(f"cannot make {folder}: {error.strerror}. Choose another --out.") from error
+    return folder
+
+
+def discard(folder: Path) -> None:
+    """Remove the folder of a run that recorded nothing."""
+    with suppress(OSError):  # something is in it: it stays
+        folder.rmdir()
+
+
+def replace(path: Path, write: Callable[[Path], None]) -> None:
+    """Put a file in place whole: `write` gets a temporary path in the same folder and with the same suffix."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Put a JSON file in place whole."""
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+
+    def write(temporary: Path) -> None:
+        temporary.write_text(text, encoding="utf-8")
+
+    replace(path, write)
