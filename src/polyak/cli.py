@@ -1,12 +1,16 @@
 """The `polyak` command. Thin: what a command does is in the package that is named after it."""
 
 import io
+import os
 import signal
 import sys
 
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller (`>&-`)
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115  (open to the end)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a folder's name that the terminal's encoding does not have
