@@ -9,7 +9,10 @@ import pytest
 PUBLIC = {
     "polyak": ["__version__"],
     "polyak.keras": ["Momentum"],
+    "polyak.numpy": ["Momentum"],
     "polyak.rules": ["RULES", "Rule", "heavy_ball"],
+    "polyak.state": ["Contents", "Report", "load", "read", "save"],
+    "polyak.torch": ["Momentum"],
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from polyak.arguments import check_dampening, check_decay, check_learning_rate, check_momentum
 from polyak.rules import RULES, heavy_ball
-from polyak.update import pipeline
+from polyak.update import clip_scale, pipeline
 
 
 @pytest.mark.parametrize("velocity", ["gradient", "step", "average"])
@@ -110,3 +110,27 @@ def test_decay_and_weight_decay_go_together():
     for bad in (-0.1, math.inf, math.nan):
         with pytest.raises(ValueError, match="weight_decay must be finite and at least 0"):
             check_decay(bad, "coupled")
+
+
+@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize("decay", [None, "coupled", "decoupled"])
+def test_scale_multiplies_the_gradient_before_anything_else(rule, decay):
+    values = {"learning_rate": 0.5, "momentum": 0.5, "dampening": 0.25, "weight_decay": 0.125, "scale": 4.0}
+
+    def apply(g, **options):
+        update = pipeline(rule, decay, **options)
+        return update.apply(
+            g, 3.0, (2.0,) * len(rule.slots), update.Hyperparameters(*(values[n] for n in update.Hyperparameters._fields))
+        )
+
+    assert apply(1.0, scale=True) == apply(4.0)  # powers of two: exact
+    assert apply(1.0, scale=True) != apply(1.0)
+
+
+def test_clip_scale():
+    assert clip_scale(4.0, max_norm=1.0) == 0.25
+    assert clip_scale(1.0, max_norm=1.0) == 1.0
+    assert clip_scale(0.5, max_norm=1.0) == 1.0
+    assert clip_scale(0.0, max_norm=1.0) == 1.0
+    assert clip_scale(math.inf, max_norm=1.0) == 0.0
+    assert math.isnan(clip_scale(math.nan, max_norm=1.0))

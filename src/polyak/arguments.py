@@ -1,6 +1,8 @@
 """The arguments that every front-end takes, checked in one place so that every front-end says the same."""
 
+import inspect
 import math
+from collections.abc import Callable
 from typing import Any
 
 from polyak.update import Decay
@@ -66,3 +68,16 @@ def check_decay(weight_decay: Any, decay: Any) -> tuple[float, Decay | None]:
     if decay and not wd:
         raise ValueError(f"decay={decay!r} has no effect with weight_decay=0: give a weight_decay, or leave decay out.")
     return wd, decay
+
+
+def check_takes_step(name: str, function: Callable[..., Any]) -> None:
+    """A function of the step: it can be called with one argument."""
+    try:
+        inspect.signature(function).bind(0)
+    except TypeError:
+        raise TypeError(
+            f"{name} was given a callable that does not take the step: {function!r}. Write it as a function of one argument, "
+            f"such as `lambda step: 0.1 / (1 + step / 100)`."
+        ) from None
+    except ValueError:  # a function of C code, whose arguments cannot be told
+        pass

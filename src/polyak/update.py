@@ -35,13 +35,17 @@ def coupled(g: Array, w: Array, h: Any) -> Array:
     return fma(h.weight_decay, w, g)
 
 
-def decoupled(w: Array, h: Any) -> Array:
-    """Weight decay beside the step: w - lr wd w. The velocity never sees it, as in Keras and AdamW.
+def decoupled(s: Array, w: Array, h: Any) -> Array:
+    """Weight decay beside the step: s + lr wd w. The velocity never sees it, as in Keras and AdamW.
 
     Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 1, with the product of
     learning rate and coefficient in place of a coefficient of its own, as all frameworks have it.
     """
-    return w - (h.learning_rate * h.weight_decay) * w
+    # lr wd w, written as a sum: what w loses, and what rounding to w's own last bit left of that. As a product it would be for
+    # each compiler to choose whether it or the product that `s` may be is fused, and no two choose alike.
+    c = h.learning_rate * h.weight_decay
+    lost = w - (w - c * w)
+    return s + (lost + fma(c, w, -lost))
 
 
 def unscaled(g: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `scaled`)
@@ -54,9 +58,9 @@ def same_gradient(g: Array, w: Array, h: Any) -> Array:  # noqa: ARG001  (stands
     return g
 
 
-def same_weight(w: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `decoupled`)
+def same_step(s: Array, w: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `decoupled`)
     """No decay beside the step."""
-    return w
+    return s
 
 
 @dataclass(frozen=True)
@@ -67,13 +71,16 @@ class Update:
         rule: The rule.
         decay: "coupled", "decoupled" or None.
         scale: Whether `h.scale` multiplies the gradient before anything else.
-        apply: The pure function `(g, w, slots, h) -> (new w, new slots)`, in the shapes and the dtype of `Rule.step`.
+        step: The pure function `(g, w, slots, h) -> (step, new slots)`: the rule's, with scale and decay.
+        apply: The pure function `(g, w, slots, h) -> (new w, new slots)`, where the new w is w - step. Both take and give the
+            shapes and the dtype of `Rule.step`.
         Hyperparameters: The named tuple that `apply` takes as `h`.
     """
 
     rule: Rule
     decay: Decay | None
     scale: bool
+    step: Callable[[Array, Array, Slots, Any], tuple[Array, Slots]]
     apply: Callable[[Array, Array, Slots, Any], tuple[Array, Slots]]
     Hyperparameters: Any  # a class made by namedtuple(), which has no static type
 
@@ -91,12 +98,16 @@ def pipeline(rule: Rule, decay: Decay | None = None, *, scale: bool = False) -> 
     """
     scaling = scaled if scale else unscaled
     gradient = coupled if decay == "coupled" else same_gradient
-    weight = decoupled if decay == "decoupled" else same_weight
-    step = rule.step
+    decaying = decoupled if decay == "decoupled" else same_step
+    rule_step = rule.step
+
+    def step(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
+        s, slots = rule_step(gradient(scaling(g, h), w, h), w, slots, h)
+        return decaying(s, w, h), slots
 
     def apply(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
-        s, slots = step(gradient(scaling(g, h), w, h), w, slots, h)
-        return weight(w, h) - s, slots
+        s, slots = step(g, w, slots, h)
+        return w - s, slots
 
     names = (*rule.hyperparameters, *(["weight_decay"] if decay else []), *(["scale"] if scale else []))
-    return Update(rule, decay, scale, apply, namedtuple("Hyperparameters", names))
+    return Update(rule, decay, scale, step, apply, namedtuple("Hyperparameters", names))

@@ -1,0 +1,212 @@
+"""A rule applied to lists of tensors: those in host memory by the kernel, all others in torch operations.
+
+`polyak.torch.Momentum` and the Keras front-end on PyTorch use this alike:
+
+    group = Group(pipeline(heavy_ball()))
+    step = group.read(weights, gradients, [velocities])
+    step.apply({"learning_rate": 0.1, "momentum": 0.9, "dampening": 0.0})
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.autograd.graph import increment_version
+
+from polyak.compile import Table, kernel, sum_of_squares
+from polyak.torch.views import beside, compute_dtype, dense_gradient, is_packed, is_sharded, local, real
+from polyak.update import Update
+
+Row = Sequence[Tensor]  # one tensor for each parameter
+Shards = tuple[Any, Any] | None  # mesh and placements of a DTensor; None for a whole tensor
+Squares = Mapping[Shards, float]
+Addresses = npt.NDArray[np.int64]
+
+# Called once a tensor and step: from Python, each takes about 0.06 us.
+_address = Tensor.data_ptr
+_is_contiguous = Tensor.is_contiguous
+_nbytes = attrgetter("nbytes")
+
+_KERNELS = {torch.float32: "float32", torch.float64: "float64"}
+
+
+class Group:
+    """The tensors that one update is applied to, with the same hyperparameters.
+
+    What the kernel is told about them is kept from step to step and checked at each: a tensor that moved, or that has become
+    another one, is found by its address.
+    """
+
+    def __init__(self, update: Update) -> None:
+        self._update = update
+        self._addresses: list[list[int]] = []
+        self._parts: list[_Host | _Elsewhere] = []
+        self._sharded = False
+
+    def read(self, weights: Row, gradients: Row, slots: Sequence[Row]) -> "Step":
+        """Take the tensors of this step.
+
+        Args:
+            weights: The weights, of any floating dtype and on any device, complex ones and DTensors too.
+            gradients: Their gradients, in the same order and of the same shapes (torch sees to that for `p.grad`); sparse ones
+                too. They are only read.
+            slots: For each slot of the rule, in its order, the tensors of the weights' shapes.
+        """
+        rows = [weights, *slots]
+        if self._sharded:
+            rows = _local(rows)
+        addresses = [list(map(_address, row)) for row in rows]
+        if addresses != self._addresses:
+            self._sharded = any(map(is_sharded, weights))
+            rows = _local([weights, *slots])
+            self._addresses = []  # should the next line fail, nothing is known
+            self._parts = _parts(self._update, rows)
+            self._addresses = [list(map(_address, row)) for row in rows]
+        if self._sharded:
+            with torch.no_grad():
+                gradients = [dense_gradient(g, w) for g, w in zip(gradients, weights, strict=True)]
+        work = [(part, rows, part.prepare(gradients, rows[0])) for part in self._parts]
+        return Step(work, weights if self._sharded else None)
+
+
+class Step:
+    """Tensors that were read, and their gradients as the arithmetic takes them."""
+
+    __slots__ = ("_sharded", "_work")
+
+    def __init__(self, work: list[tuple[Any, list[Row], Any]], sharded: Row | None) -> None:
+        self._work = work
+        self._sharded = sharded
+
+    def sum_of_squares(self) -> Squares:
+        """Of the gradients, as far as this process holds them: in float64, one number for each way of being sharded."""
+        total: dict[Shards, float] = defaultdict(float)
+        for part, _, gradients in self._work:
+            squares = part.sums_of_squares(gradients)
+            if self._sharded is None:
+                total[None] += math.fsum(squares)
+            else:
+                for i, square in zip(part.indices, squares, strict=True):
+                    w: Any = self._sharded[i]
+                    total[(w.device_mesh, w.placements) if is_sharded(w) else None] += square
+        return total
+
+    def apply(self, h: Mapping[str, float]) -> None:
+        """Update weights and slots in place, by the values of the rule's hyperparameters."""
+        for part, rows, gradients in self._work:
+            part.update(rows, gradients, h)
+
+
+class _Host:
+    """Tensors of one dtype in host memory, each packed, for the kernel."""
+
+    def __init__(self, update: Update, dtype: str, indices: Sequence[int], rows: Sequence[Row]) -> None:
+        self.indices = indices
+        own = [[row[i] for i in indices] for row in rows]
+        self._weights = own[0]
+        self._all = len(indices) == len(rows[0])
+        self._strides = None if all(map(_is_contiguous, own[0])) else [w.stride() for w in own[0]]
+        self._nbytes = list(map(_nbytes, own[0]))
+        self._last: tuple[list[int], Addresses] = [], np.empty(0, np.int64)  # the gradients' addresses, as list and array
+        self._table = Table([w.numel() for w in own[0]], [list(map(_address, row)) for row in own])
+        self._kernel = kernel(update, dtype)
+        self._squares = sum_of_squares(dtype)
+        self._h: Mapping[str, float] | None = None
+
+    def prepare(self, gradients: Row, weights: Row) -> tuple[Row, Addresses]:  # noqa: ARG002  (see _Elsewhere)
+        """The gradients, each in the order of memory of its weight, and their addresses."""
+        own = gradients if self._all else [gradients[i] for i in self.indices]
+        try:
+            addresses = list(map(_address, own))
+            packed = self._are_packed(own)
+            known, array = self._last
+            if packed and addresses == known:
+                return own, array
+            fit = packed and list(map(_nbytes, own)) == self._nbytes
+        except RuntimeError:  # a sparse tensor has none of these
+            fit = False
+        if not fit:
+            with torch.no_grad():
+                own = [beside(dense_gradient(g, w), w) for g, w in zip(own, self._weights, strict=True)]
+            return own, np.array(list(map(_address, own)), np.int64)
+        array = np.array(addresses, np.int64)
+        self._last = addresses, array
+        return own, array
+
+    def _are_packed(self, gradients: Row) -> bool:
+        """Whether each gradient is in the order of memory of its weight."""
+        if self._strides is None:
+            return all(map(_is_contiguous, gradients))
+        return [g.stride() for g in gradients] == self._strides
+
+    def sums_of_squares(self, gradients: tuple[Row, Addresses]) -> list[float]:
+        sums = self._squares(self._table, gradients[1], {}, threads=torch.get_num_threads())
+        return sums[:, 0].tolist()  # type: ignore[no-any-return]
+
+    def update(self, rows: Sequence[Row], gradients: tuple[Row, Addresses], h: Mapping[str, float]) -> None:  # noqa: ARG002
+        if h is not self._h:
+            self._h, self._scalars = h, self._kernel.scalars(h)
+        self._kernel(self._table, gradients[1], self._scalars, threads=torch.get_num_threads())
+        increment_version(self._weights)  # so that a backward pass that still needs the old weight says so
+
+
+class _Elsewhere:
+    """All other tensors: half precision, complex, not packed, on another device."""
+
+    def __init__(self, update: Update, indices: Sequence[int]) -> None:
+        self.indices = indices
+        self._update = update
+
+    @torch.no_grad()
+    def prepare(self, gradients: Row, weights: Row) -> list[Tensor]:
+        """The gradients in the dtype of the arithmetic."""
+        pairs = [(dense_gradient(gradients[i], weights[i]), weights[i]) for i in self.indices]
+        return [real(g.to(compute_dtype(w.dtype))) for g, w in pairs]
+
+    def sums_of_squares(self, gradients: list[Tensor]) -> list[float]:
+        # Apple's GPUs have no float64.
+        norms = [torch.linalg.vector_norm(g, dtype=None if g.device.type == "mps" else torch.float64) for g in gradients]
+        return [norm.item() ** 2 for norm in norms]
+
+    @torch.no_grad()
+    def update(self, rows: Sequence[Row], gradients: list[Tensor], h: Mapping[str, float]) -> None:
+        scalars = self._update.Hyperparameters(*(h[name] for name in self._update.Hyperparameters._fields))
+        for i, g in zip(self.indices, gradients, strict=True):
+            stored = [real(row[i]) for row in rows]
+            w, *slots = (t.to(g.dtype) for t in stored)
+            w_new, slots_new = self._update.apply(g, w, tuple(slots), scalars)
+            for t, new in zip(stored, (w_new, *slots_new), strict=True):
+                t.copy_(new)
+
+
+@torch.no_grad()
+def _local(rows: Sequence[Row]) -> list[Row]:
+    """The parts of the tensors that this process holds."""
+    return [list(map(local, row)) for row in rows]
+
+
+def _parts(update: Update, rows: Sequence[Row]) -> list[_Host | _Elsewhere]:
+    """Who updates which of the tensors."""
+    by_kernel: dict[str | None, list[int]] = defaultdict(list)
+    for i, tensors in enumerate(zip(*rows, strict=True)):
+        by_kernel[_kernel_for(*tensors)].append(i)
+    return [_Host(update, dtype, of, rows) if dtype else _Elsewhere(update, of) for dtype, of in by_kernel.items()]
+
+
+def _kernel_for(w: Tensor, *slots: Tensor) -> str | None:
+    """The dtype of the kernel that can update this weight, if one can."""
+    plain = all(
+        type(t) in (Tensor, torch.nn.Parameter)
+        and t.layout == torch.strided
+        and t.device.type == "cpu"
+        and (t.dtype, t.stride(), t.shape) == (w.dtype, w.stride(), w.shape)
+        and not t.is_neg()
+        for t in (w, *slots)
+    )
+    return _KERNELS.get(w.dtype) if plain and is_packed(w) else None

@@ -1,0 +1,124 @@
+"""One of two processes that train together; `test_torch_distributed.py` starts them and reads what the first one writes.
+
+python torch_distributed_worker.py RANK FOLDER
+"""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from polyak.torch import Momentum
+
+STEPS = 6
+OPTIONS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "decay": "coupled", "max_norm": 5.0}
+
+
+def model(dtype: torch.dtype = torch.float64) -> nn.Sequential:
+    """Rows of 5, 1 and 3: two processes hold different numbers of them, and one none of the 1."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 1), nn.Tanh(), nn.Linear(1, 3)).to(dtype)
+
+
+def batch(step: int, rank: int | None = None) -> Tensor:
+    """A batch, or the half of it that one of the processes is given."""
+    x = torch.randn(8, 4, generator=torch.Generator().manual_seed(step), dtype=torch.float64)
+    return x if rank is None else x[4 * rank : 4 * rank + 4]
+
+
+def train(net: nn.Module, optimizer: Momentum, steps: range, rank: int | None = None) -> list[float]:
+    """The global norm of the gradients at each step."""
+    norms = []
+    for t in steps:
+        optimizer.zero_grad()
+        x = batch(t, rank)
+        (5 * (net(x) - x[:, :3]).square().mean()).backward()
+        optimizer.step()
+        assert optimizer.grad_norm is not None
+        norms.append(optimizer.grad_norm)
+    return norms
+
+
+def whole(net: nn.Module) -> list[Tensor]:
+    """The parameters, put together from all processes."""
+    return [p.full_tensor() if hasattr(p, "full_tensor") else p.detach().clone() for p in net.parameters()]
+
+
+def distributed_data_parallel(rank: int) -> Any:
+    net = nn.parallel.DistributedDataParallel(model())
+    norms = train(net, Momentum(net.parameters(), **OPTIONS), range(STEPS), rank)
+    return whole(net), norms
+
+
+def fully_sharded(rank: int, folder: Path) -> Any:
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+    from torch.distributed.fsdp import fully_shard
+
+    def sharded() -> tuple[nn.Module, Momentum]:
+        net = model()
+        for layer in net:
+            if isinstance(layer, nn.Linear):
+                fully_shard(layer)
+        fully_shard(net)
+        return net, Momentum(net.parameters(), **OPTIONS)
+
+    net, optimizer = sharded()
+    norms = train(net, optimizer, range(3), rank)
+    slots = [state["momentum_buffer"] for state in optimizer.state.values()]
+    assert all(s.placements == p.placements for s, p in zip(slots, net.parameters(), strict=True))
+    kernels = [type(part).__name__ for part in optimizer._running[0].group._parts]
+    weights, state = get_state_dict(net, optimizer)
+    checkpoint.save({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "checkpoint"))
+
+    net, optimizer = sharded()
+    weights, state = get_state_dict(net, optimizer)
+    checkpoint.load({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "checkpoint"))
+    set_state_dict(net, optimizer, model_state_dict=weights, optim_state_dict=state)
+    norms += train(net, optimizer, range(3, STEPS), rank)
+    return whole(net), norms, kernels
+
+
+def mixed(rank: int) -> Any:
+    """Some parameters sharded, some not, some in bfloat16: one norm over all."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2,))
+    values = [torch.arange(1.0, 6.0), torch.full((3,), 2.0), torch.full((4,), 3.0).bfloat16(), torch.ones(2)]
+    placements = [[Shard(0)], [Replicate()], [Shard(0)], None]
+    params: list[Any] = [
+        nn.Parameter(v.clone() if place is None else distribute_tensor(v, mesh, place))
+        for v, place in zip(values, placements, strict=True)
+    ]
+    optimizer = Momentum(params, 0.5, 0.0, max_norm=1.0)
+    for p, v in zip(params, values, strict=True):
+        p.grad = distribute_tensor(v.clone(), mesh, p.placements) if isinstance(p, DTensor) else v.clone()
+    # A gradient that is sharded otherwise than its weight is moved to where it belongs.
+    params[1].grad = distribute_tensor(torch.full((3,), 2.0), mesh, [Shard(0)])
+    norm = sum(float(v.float().square().sum()) for v in values) ** 0.5
+    expected = [v.float() * (1 - 0.5 / norm) for v in values]
+    optimizer.step()
+    result = [p.full_tensor().float() if isinstance(p, DTensor) else p for p in params]
+    assert rank in (0, 1)
+    return optimizer.grad_norm, norm, [r.detach() for r in result], expected
+
+
+def main() -> None:
+    rank, folder = int(sys.argv[1]), Path(sys.argv[2])
+    os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    results = {"ddp": distributed_data_parallel(rank), "fsdp": fully_sharded(rank, folder), "mixed": mixed(rank)}
+    if rank == 0:
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
+            torch.save(results, file)
+        os.replace(file.name, folder / "results")
+    torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
