@@ -11,7 +11,6 @@ PUBLIC = {
     "polyak.keras": ["Momentum"],
     "polyak.numpy": ["Momentum"],
     "polyak.rules": ["RULES", "Rule", "heavy_ball"],
-    "polyak.state": ["Contents", "Report", "load", "read", "save"],
     "polyak.torch": ["Momentum"],
 }
 

@@ -37,7 +37,6 @@ def dispatch(words: list[str]) -> int:
         return 2
 
     from polyak import __version__
-    from polyak.state.command import state
     from polyak.train.command import train
 
     app = App(
@@ -50,7 +49,6 @@ def dispatch(words: list[str]) -> int:
         print_error=False,
     )
     app.command(train)
-    app.command(state)
     try:
         return app(words) or 0
     except CycloptsError as error:
