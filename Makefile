@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-export TF_CPP_MIN_LOG_LEVEL ?= 2
+# TensorFlow reports its own internals, some of them as errors that are none.
+export TF_CPP_MIN_LOG_LEVEL ?= 3
 
 .PHONY: train test check mutants clean
 
