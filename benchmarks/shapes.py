@@ -40,3 +40,5 @@ ONE_TENSOR: list[tuple[int, ...]] = [(64 << 20,)]
 RESNET50 = _resnet50()
 GPT2_SMALL = _gpt2_small()
 MLP: list[tuple[int, ...]] = [(784, 256), (256,), (256, 256), (256,), (256, 128), (128,), (128, 10), (10,)]
+SMALL_MLP: list[tuple[int, ...]] = [(64, 32), (64,), (64, 64), (64,), (64, 64), (64,), (10, 64), (10,)]
+MANY_SMALL: list[tuple[int, ...]] = [(100,)] * 10_000

@@ -19,6 +19,7 @@ from typing import Any
 import numba
 import numpy as np
 import torch
+from shapes import GPT2_SMALL, MANY_SMALL, ONE_TENSOR, RESNET50, SMALL_MLP
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
@@ -28,36 +29,13 @@ import polyak.torch
 Shapes = list[tuple[int, ...]]
 Step = Callable[[], Any]
 
-
-def resnet50() -> Shapes:
-    """The 161 parameters of torchvision.models.resnet50."""
-    shapes: Shapes = [(64, 3, 7, 7), (64,), (64,)]
-    channels = 64
-    for width, blocks in ((64, 3), (128, 4), (256, 6), (512, 3)):
-        for block in range(blocks):
-            convolutions = [(width, channels, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1)]
-            convolutions += [(4 * width, channels, 1, 1)] if block == 0 else []
-            for shape in convolutions:
-                shapes += [shape, shape[:1], shape[:1]]
-            channels = 4 * width
-    return [*shapes, (1000, 2048), (1000,)]
-
-
-def gpt2() -> Shapes:
-    """The 148 parameters of GPT-2 small."""
-    block: Shapes = [(768,), (768,), (768, 2304), (2304,), (768, 768), (768,), (768,), (768,)]
-    block += [(768, 3072), (3072,), (3072, 768), (768,)]
-    return [(50257, 768), (1024, 768), *(block * 12), (768,), (768,)]
-
-
 CASES: dict[str, tuple[str, Shapes]] = {
-    "a": ("64 M in one tensor", [(64 << 20,)]),
-    "b": ("ResNet-50, 161 tensors", resnet50()),
-    "c": ("GPT-2 small, 148 tensors", gpt2()),
-    "d": ("10,000 tensors of 100", [(100,)] * 10_000),
-    "e": ("MLP, 8 tensors", [(64, 32), (64,), (64, 64), (64,), (64, 64), (64,), (10, 64), (10,)]),
+    "a": ("64 M in one tensor", ONE_TENSOR),
+    "b": ("ResNet-50, 161 tensors", RESNET50),
+    "c": ("GPT-2 small, 148 tensors", GPT2_SMALL),
+    "d": ("10,000 tensors of 100", MANY_SMALL),
+    "e": ("MLP, 8 tensors", SMALL_MLP),
 }
-assert len(CASES["b"][1]) == 161
 assert len(CASES["c"][1]) == 148
 
 PEERS: dict[str, dict[str, Any]] = {"default": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
