@@ -8,9 +8,11 @@ import pytest
 
 PUBLIC = {
     "polyak": ["__version__"],
+    "polyak.jax": ["MomentumState", "momentum"],
     "polyak.keras": ["Momentum"],
     "polyak.numpy": ["Momentum"],
     "polyak.rules": ["RULES", "Rule", "heavy_ball"],
+    "polyak.state": ["Contents", "Report", "load", "read", "save"],
     "polyak.torch": ["Momentum"],
 }
 

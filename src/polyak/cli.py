@@ -37,6 +37,8 @@ def dispatch(words: list[str]) -> int:
         return 2
 
     from polyak import __version__
+    from polyak.bits.command import bits
+    from polyak.state.command import state
     from polyak.train.command import train
 
     app = App(
@@ -49,6 +51,8 @@ def dispatch(words: list[str]) -> int:
         print_error=False,
     )
     app.command(train)
+    app.command(bits)
+    app.command(state)
     try:
         return app(words) or 0
     except CycloptsError as error:

@@ -41,11 +41,12 @@ def decoupled(s: Array, w: Array, h: Any) -> Array:
     Source: I. Loshchilov, F. Hutter, "Decoupled weight decay regularization", ICLR 2019, algorithm 1, with the product of
     learning rate and coefficient in place of a coefficient of its own, as all frameworks have it.
     """
-    # lr wd w, written as a sum: what w loses, and what rounding to w's own last bit left of that. As a product it would be for
-    # each compiler to choose whether it or the product that `s` may be is fused, and no two choose alike.
+    # lr wd w, but as a sum: something of its size that is no product is taken off it and put back. `s` may be a product too,
+    # and which product of a sum of two is fused is for each compiler to choose. (To let w lose the decay first is what others
+    # do, and rounds it to the last bit of w: of lr wd < 2^-25 nothing is left, and what is left of more is biased.)
     c = h.learning_rate * h.weight_decay
-    lost = w - (w - c * w)
-    return s + (lost + fma(c, w, -lost))
+    about = (w + (c + c) * w) - w
+    return s + (fma(c, w, -about) + about)
 
 
 def unscaled(g: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `scaled`)

@@ -45,7 +45,7 @@ from polyak.rules.rule import Rule, Slots
 def gradient(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
     """v = m v + (1 - d) g; w = w - lr v."""
     (v,) = slots
-    v = fma(h.momentum, v, one_minus(h.dampening) * g)
+    v = fma(h.momentum, v, g - h.dampening * g)
     return h.learning_rate * v, (v,)
 
 

@@ -1,0 +1,183 @@
+"""The contract of the same bits: every rule and option, decay and schedule, 1,000 steps, in every framework; and its command.
+
+Each framework runs in a process of its own, once for all tests here.
+"""
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from polyak.bits import compare, frontends, processor
+from polyak.bits import run as running
+from polyak.bits.cases import CASES, STEPS
+from polyak.bits.compare import differing, error, first_difference
+from polyak.bits.run import TITLES, Result, WorkerFailed, missing
+from polyak.bits.table import table
+from polyak.bits.worker import digest
+from polyak.cli import dispatch
+from polyak.rules import RULES
+
+OTHERS = [name for name in TITLES if name != "numpy"]
+needs_fma = pytest.mark.skipif(processor.missing_flag() is not None, reason="no fused multiply-add: nothing is claimed")
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    ended = []
+    found = running.run([name for name in TITLES if not missing(name)], ended.append)
+    assert sorted(ended) == sorted(found)
+    return found
+
+
+@needs_fma
+@pytest.mark.parametrize("framework", OTHERS)
+def test_the_same_bits_after_every_step(framework, outcomes):
+    if missing(framework):
+        pytest.skip(f"not installed: {missing(framework)}")
+    pair = ("numpy", framework)
+    for name in pair:
+        assert isinstance(outcomes[name], Result), outcomes[name]
+    parted = differing(*(outcomes[name] for name in pair))
+    assert not parted, f"{len(parted)} runs differ. {first_difference(parted[0], pair, outcomes)}"
+
+
+@needs_fma
+def test_close_to_float64(outcomes):
+    # A thousand roundings of a weight to 24 bits, each off by 2.5e-8 of it in the root mean square, add up to 8e-7.
+    assert max(error(i, outcomes["numpy"]) for i in range(len(CASES))) < 1e-6
+
+
+def test_every_rule_option_decay_and_schedule_is_there(outcomes):
+    expected = set()
+    for rule, decay, schedule in product(RULES.values(), (None, "coupled", "decoupled"), ("constant", "piecewise", "linear")):
+        for dampened in (False, True) if "dampening" in rule.hyperparameters else (False,):
+            expected.add((rule.name, dampened, decay, schedule))
+    assert {(c.rule, "dampening" in c.options, c.decay, c.schedule) for c in CASES} == expected
+    assert len(CASES) == len(expected) == 81
+    # And each is another computation than all others: no option is without effect.
+    states = {outcomes["numpy"].digests[i].tobytes() for i in range(len(CASES))}
+    assert len(states) == len(CASES)
+    assert outcomes["numpy"].digests.shape == (len(CASES), STEPS)
+
+
+def test_numbers_change_when_the_schedule_says_so():
+    piecewise = next(c for c in CASES if c.schedule == "piecewise" and c.momenta is not None)
+    assert piecewise.changes == [0, 300, 500, 700, 1000]
+    for case in CASES:
+        assert (len(set(case.learning_rates)) == 1) == (case.schedule == "constant")
+        assert case.learning_rates.dtype == np.float32
+
+
+# What it says when bits differ.
+
+
+@pytest.fixture
+def one_bit(monkeypatch):
+    """Results of a framework that is NumPy but for the last bit of one element of the velocity from step 3 of case 9 on."""
+
+    def wrong(case):
+        for t, state in enumerate(frontends.numpy(case)):
+            if t >= 2:
+                state.view(np.uint32)[1, 5] ^= 1
+            yield state
+
+    runs = {"numpy": list(frontends.numpy(CASES[9])), "jax": list(wrong(CASES[9]))}
+    monkeypatch.setattr(compare, "state_after", lambda name, case, steps: runs[name][steps - 1] if case == 9 else None)
+
+    def result(states):
+        digests = np.zeros((len(CASES), STEPS), np.uint64)
+        digests[9] = [digest(s) for s in states]
+        return Result(digests, [compare.in_float64(c) if i < 9 else states[-1] for i, c in enumerate(CASES[:10])])
+
+    return {name: result(states) for name, states in runs.items()}
+
+
+def test_the_first_difference_is_named(one_bit):
+    assert differing(one_bit["numpy"], one_bit["jax"]) == [9]
+    found = first_difference(9, ("numpy", "jax"), one_bit)
+    assert (found.case, found.step, found.where) == (CASES[9], 3, "velocity of w[5]")
+    ours, theirs = (int(text[-9:-1], 16) for text in found.bits)
+    assert ours ^ theirs == 1
+    assert "run gradient, constant, after step 3, velocity of w[5]" in str(found)
+
+
+def test_elements_are_named():
+    assert [compare._name(CASES[9], row, i) for row, i in ((0, 0), (0, 257), (1, 256))] == ["w[0]", "b", "velocity of w[256]"]
+
+
+# The command.
+
+
+def stub(monkeypatch, outcomes, absent=()):
+    monkeypatch.setattr(running, "run", lambda frameworks, _: {name: outcomes[name] for name in frameworks})
+    monkeypatch.setattr(running, "find_spec", lambda name: None if name in absent or name not in outcomes else object())
+    monkeypatch.setattr(running, "_NEEDED", {name: (name,) for name in OTHERS})
+
+
+def test_the_table_of_this_machine(outcomes, monkeypatch, capsys):
+    stub(monkeypatch, outcomes)
+    code = dispatch(["bits"])
+    lines = capsys.readouterr().out.splitlines()
+    if processor.missing_flag() is None:
+        assert code == 0
+        assert sum(line.count("equal") for line in lines[2:-1]) == 9 * sum(not missing(name) for name in OTHERS)
+    for name in OTHERS:
+        assert (TITLES[name] in lines[1]) == (not missing(name))
+
+
+def test_what_is_not_installed_is_not_claimed(outcomes, monkeypatch, capsys):
+    stub(monkeypatch, outcomes, absent=("jax", "keras-jax"))
+    monkeypatch.setattr(processor, "missing_flag", lambda: "fma")
+    dispatch(["bits"])
+    out = capsys.readouterr().out
+    assert "JAX: nothing is claimed, for it is not installed (jax)." in out
+    assert "Keras/JAX: nothing is claimed, for it is not installed (keras-jax)." in out
+    assert "JAX" not in out.splitlines()[1]
+    assert "Nothing is claimed for this processor, which has no fused multiply-add (flag fma)." in out
+
+
+def test_a_difference_is_exit_1(one_bit, monkeypatch, capsys):
+    monkeypatch.setattr("polyak.bits.table.error", lambda *_: 0.0)
+    stub(monkeypatch, one_bit)
+    assert dispatch(["bits"]) == 1
+    out = capsys.readouterr().out
+    assert "1 differ" in out
+    assert "JAX and NumPy differ in 1 of 81 runs. First in the run gradient, constant, after step 3, velocity of w[5]: " in out
+
+
+def test_a_framework_that_fails_is_one_line_and_exit_1(outcomes, monkeypatch, capsys):
+    stub(monkeypatch, {"numpy": outcomes["numpy"], "torch": WorkerFailed("ImportError: no such symbol")})
+    assert dispatch(["bits"]) == 1
+    assert "PyTorch failed: ImportError: no such symbol\n" in capsys.readouterr().out
+
+
+def test_a_worker_that_fails_says_why():
+    with pytest.raises(WorkerFailed, match="KeyError: 'theano'"):
+        running.state_after("theano", 0, 1)
+
+
+def test_words_that_it_does_not_know(capsys):
+    assert dispatch(["bits", "numpy"]) == 2
+    assert capsys.readouterr().err.startswith("polyak: ")
+
+
+@pytest.mark.parametrize(
+    ("machine", "features", "expected"),
+    [
+        ("x86_64", {"fma": True}, None),
+        ("AMD64", {"avx": True}, "fma"),
+        ("x86_64", {"fma": False}, "fma"),
+        ("aarch64", {}, None),
+    ],
+)
+def test_the_flag_of_the_processor(machine, features, expected, monkeypatch):
+    monkeypatch.setattr(processor.platform, "machine", lambda: machine)
+    monkeypatch.setattr(processor.binding, "get_host_cpu_features", lambda: features)
+    assert processor.missing_flag() == expected
+
+
+def test_a_table_of_one_framework_alone(outcomes):
+    lines = list(table({"numpy": outcomes["numpy"]}))
+    assert len(lines) == 12
+    assert all("equal" not in line for line in lines)

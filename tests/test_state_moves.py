@@ -1,0 +1,95 @@
+"""The proof that state moves: 50 steps here, 50 there, and the bits of 100 in one place, for each pair of front-ends."""
+
+import os
+import platform
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from polyak.state.file import opened
+from state_cases import CASES, FRAMEWORKS, TELLS_STEPS, takes_part
+
+WORKER = Path(__file__).with_name("state_worker.py")
+# Without a fused multiply-add the frameworks round differently, and each goes on in its own way.
+pytestmark = pytest.mark.skipif(
+    platform.machine() == "x86_64" and Path("/proc/cpuinfo").exists() and " fma " not in Path("/proc/cpuinfo").read_text(),
+    reason="the processor has no fused multiply-add",
+)
+
+MOVES = [
+    (case, origin, target)
+    for case in CASES
+    for origin, target in product(FRAMEWORKS, FRAMEWORKS)
+    if takes_part(origin, case) and takes_part(target, case)
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """What the workers wrote. They run at the same time; each waits for what the others save."""
+    folder = tmp_path_factory.mktemp("moves")
+    environment = {name: value for name, value in os.environ.items() if name != "KERAS_BACKEND"} | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    workers = {
+        framework: subprocess.Popen(
+            [sys.executable, WORKER, framework, folder],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for framework in FRAMEWORKS
+    }
+    said = {}
+    try:
+        while len(said) < len(workers):
+            for framework, worker in workers.items():
+                if framework in said:
+                    continue
+                try:
+                    said[framework], _ = worker.communicate(timeout=0.2)
+                except subprocess.TimeoutExpired:
+                    continue
+                if worker.returncode:
+                    (folder / "stop").touch()
+    finally:
+        for worker in workers.values():
+            worker.kill()
+            worker.wait()
+            worker.stdout.close()
+    failed = [f"{framework}:\n{said[framework]}" for framework, worker in workers.items() if worker.returncode]
+    assert not failed, "\n".join(failed)
+    return folder
+
+
+def result(folder, framework, case, kind):
+    """Everything that a worker wrote of a run: the weights, the slots and the count of steps."""
+    with np.load(folder / f"{framework}.{case}.{kind}.npz") as weights:
+        found = {f"weight/{name}": w for name, w in weights.items()}
+    with opened(folder / f"{framework}.{case}.{kind}.state") as state:
+        found |= {name: state.array(name) for name in state.contents.tensors}
+        return found, state.contents
+
+
+def bits(x):
+    """The bytes, in the shape: of zeros, the sign counts too."""
+    return np.ascontiguousarray(x)[..., None].view(np.uint8)
+
+
+@pytest.mark.parametrize(("case", "origin", "target"), MOVES)
+def test_state_moves(folder, case, origin, target):
+    """What began in `origin` and went on in `target` is what each of them computes alone."""
+    moved, contents = result(folder, target, case, "whole" if origin == target else origin)
+    assert any(np.any(x) for name, x in moved.items() if name.startswith("velocity/"))
+    for framework in (origin, target):
+        alone, own = result(folder, framework, case, "whole")
+        assert moved.keys() == alone.keys()
+        for name in alone:
+            np.testing.assert_array_equal(bits(moved[name]), bits(alone[name]), err_msg=name, strict=True)
+        (group,), (own_group,) = contents.groups, own.groups
+        assert group.hyperparameters == pytest.approx(own_group.hyperparameters, rel=1e-7)  # Keras keeps them in float32
+    if target in TELLS_STEPS:
+        assert contents.count == (100 if origin in TELLS_STEPS else 50)
