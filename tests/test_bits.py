@@ -16,6 +16,7 @@ from polyak.bits.run import TITLES, Result, WorkerFailed, missing
 from polyak.bits.table import table
 from polyak.bits.worker import digest
 from polyak.cli import dispatch
+from polyak.numpy import Momentum
 from polyak.rules import RULES
 
 OTHERS = [name for name in TITLES if name != "numpy"]
@@ -59,6 +60,20 @@ def test_every_rule_option_decay_and_schedule_is_there(outcomes):
     states = {outcomes["numpy"].digests[i].tobytes() for i in range(len(CASES))}
     assert len(states) == len(CASES)
     assert outcomes["numpy"].digests.shape == (len(CASES), STEPS)
+
+
+def test_a_decay_below_the_last_bit_of_the_weight_adds_up():
+    """lr * wd is 1e-8, of which w - lr * wd * w would keep nothing in float32; the steps carry it."""
+    rng = np.random.default_rng(0)
+    w = rng.uniform(1, 2, 1000).astype(np.float32)
+    before, moved = w.astype(np.float64), np.zeros(1000)
+    optimizer = Momentum({"w": w}, 0.01, 0.0, weight_decay=1e-6, decay="decoupled")
+    for g in rng.normal(size=(1000, 1000)).astype(np.float32) * np.float32(1e-3):
+        optimizer.step({"w": g})
+        moved += np.float64(np.float32(0.01)) * g
+    lost = (before - moved - w).mean()
+    # A million roundings of w, each by up to 2^-24 and with its own sign: sqrt(1e6) * 2^-24 / sqrt(3) / 1000 = 3e-8 of 1.5e-5.
+    assert lost == pytest.approx((before * (1 - (1 - 1e-8) ** 1000)).mean(), rel=0.02)
 
 
 def test_numbers_change_when_the_schedule_says_so():

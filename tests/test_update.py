@@ -1,13 +1,14 @@
 """The options of a rule and the arguments that all front-ends check."""
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from polyak.arguments import check_dampening, check_decay, check_learning_rate, check_momentum
 from polyak.rules import RULES, heavy_ball
-from polyak.update import clip_scale, pipeline
+from polyak.update import clip_scale, decoupled, pipeline
 
 
 @pytest.mark.parametrize("velocity", ["gradient", "step", "average"])
@@ -54,6 +55,17 @@ def test_the_pipeline_of_the_same_options_is_the_same():
 def test_an_update_says_what_it_is():
     assert (pipeline(heavy_ball()).rule, pipeline(heavy_ball()).decay) == (heavy_ball(), None)
     assert (pipeline(heavy_ball(), "coupled").rule, pipeline(heavy_ball(), "coupled").decay) == (heavy_ball(), "coupled")
+    assert (pipeline(heavy_ball()).scale, pipeline(heavy_ball(), scale=True).scale) == (False, True)
+
+
+def test_a_decay_that_is_small_beside_the_weight_is_not_rounded_to_the_weight():
+    """Of lr wd = 1e-9, float32 weights would lose nothing at all; the step has it to the last bit."""
+    w = np.random.default_rng(0).standard_normal(1000).astype(np.float32)
+    for c in (1e-9, 1e-7, 1e-5, 1e-3):
+        h = SimpleNamespace(learning_rate=np.float32(c), weight_decay=np.float32(1))
+        exact = np.float64(np.float32(c)) * w.astype(np.float64)
+        # A product and two sums of its size, each rounded once.
+        np.testing.assert_allclose(decoupled(np.float32(0), w, h), exact, rtol=3 * 2.0**-24)
 
 
 def test_hyperparameters_are_those_that_are_read():
@@ -123,8 +135,8 @@ def test_scale_multiplies_the_gradient_before_anything_else(rule, decay):
             g, 3.0, (2.0,) * len(rule.slots), update.Hyperparameters(*(values[n] for n in update.Hyperparameters._fields))
         )
 
-    assert apply(1.0, scale=True) == apply(4.0)  # powers of two: exact
-    assert apply(1.0, scale=True) != apply(1.0)
+    assert apply(2.0, scale=True) == apply(8.0)  # powers of two: exact
+    assert apply(2.0, scale=True) != apply(2.0)
 
 
 def test_clip_scale():

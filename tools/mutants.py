@@ -24,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = ["ops.py", "update.py", "rules/descent.py", "rules/heavy_ball.py"]
 TESTS = ["tests/test_rules.py", "tests/test_update.py"]
 
+# Mutants that are the same function. `about` is any number of the size of the decay, and -about is one too.
+EQUIVALENT = {"w + (c + c) * w - w  ->  w - (w + (c + c) * w)"}
+
 FLIPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 
 
@@ -95,10 +98,11 @@ def mutants(file: str) -> Iterator[tuple[str, str]]:
             choices = [new for new in replacements(node) if not equivalent(node, new)]
             if which >= len(choices):
                 break
-            before = ast.unparse(node)
-            after = ast.unparse(choices[which])
+            change = f"{ast.unparse(node)}  ->  {ast.unparse(choices[which])}"
+            if change in EQUIVALENT:
+                continue
             mutant = ast.unparse(ast.fix_missing_locations(Replace(node, choices[which]).visit(tree)))
-            yield f"{file}:{node.lineno}: {before}  ->  {after}", mutant  # type: ignore[attr-defined]
+            yield f"{file}:{node.lineno}: {change}", mutant  # type: ignore[attr-defined]
 
 
 def survives(source: str, file: str, package: Path) -> bool:
