@@ -35,10 +35,10 @@ def train(optimizer, params, gradients, jit=True):
 
 
 @pytest.mark.parametrize("decay", [None, "coupled", "decoupled"])
-@pytest.mark.parametrize(("velocity", "nesterov"), HEAVY_BALL)
-def test_follows_the_literature(velocity, nesterov, decay):
+@pytest.mark.parametrize(("velocity", "nesterov", "dampened"), HEAVY_BALL)
+def test_follows_the_literature(velocity, nesterov, dampened, decay):
     rates, momenta = [0.1 / (1 + t) for t in range(20)], [0.5 + 0.02 * t for t in range(20)]
-    d = 0.0 if nesterov or velocity == "average" else 0.25
+    d = 0.25 if dampened else 0.0
     wd = 0.1 if decay else 0.0
     with jax.enable_x64(True):
         optimizer = momentum(

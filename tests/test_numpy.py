@@ -27,11 +27,11 @@ def copies(params: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("decay", [None, "coupled", "decoupled"])
-@pytest.mark.parametrize(("velocity", "nesterov"), HEAVY_BALL)
-def test_follows_the_literature(velocity: Any, nesterov: bool, decay: Any) -> None:
+@pytest.mark.parametrize(("velocity", "nesterov", "dampened"), HEAVY_BALL)
+def test_follows_the_literature(velocity: Any, nesterov: bool, dampened: bool, decay: Any) -> None:
     params, grads = arrays(), [arrays(seed=1 + t) for t in range(20)]
     start = copies(params)
-    dampening = 0.0 if nesterov or velocity == "average" else 0.25
+    dampening = 0.25 if dampened else 0.0
     wd = 0.1 if decay else 0.0
     lr, m = [0.1 / (1 + t) for t in range(20)], [0.5 + 0.02 * t for t in range(20)]
     optimizer = Momentum(

@@ -149,6 +149,15 @@ def test_convergence_rate_on_a_quadratic(lr, m, curvature):
         assert rate(RULES[name], lr, m, curvature) == pytest.approx(max(abs(np.roots(polynomial))), abs=1e-6)
 
 
+@pytest.mark.parametrize("name", ["gradient", "gradient_nesterov", "step", "step_nesterov", "average"])
+def test_an_infinite_gradient_stays_infinite(name):
+    """And no NaN, as it would be if the default computed g - 0 g."""
+    (w,), v = train(RULES[name], np.ones(2), [np.array([np.inf, 1.0])], lr=0.5, m=0.5)
+    assert np.isneginf(w[0])
+    assert np.isposinf(v[0])
+    assert np.isfinite([w[1], v[1]]).all()
+
+
 @pytest.mark.parametrize("m", [0.0, 0.5, 0.9, 0.99])
 @pytest.mark.parametrize("name", ["gradient", "step", "average"])
 def test_stable_exactly_below_2_plus_2m(name, m):
@@ -181,7 +190,7 @@ def test_best_momentum_and_learning_rate_for_a_condition_number(condition):
     update = pipeline(heavy_ball)
     steps = math.ceil(30 / (1 - best))
     for _ in range(steps):
-        w, (v,) = update.apply(curvature * w, w, (v,), update.Hyperparameters(best_lr, best_m, 0.0))
+        w, (v,) = update.apply(curvature * w, w, (v,), update.Hyperparameters(best_lr, best_m))
     bound = 4 * steps * best ** (steps - 1)
     assert np.linalg.norm(w) < max(bound, 1e-12)
     # Gradient descent at its own best learning rate cannot do better than (k - 1) / (k + 1) a step.

@@ -27,8 +27,8 @@ def test_momentum_0_keeps_no_slot():
 
 def test_defaults_are_the_text_books():
     assert heavy_ball() is RULES["gradient"]
-    assert heavy_ball(dampening=0.5) is RULES["gradient"]
-    assert heavy_ball(velocity="step", dampening=0.5) is RULES["step"]
+    assert heavy_ball(dampening=0.5) is RULES["gradient_dampened"]
+    assert heavy_ball(velocity="step", dampening=0.5) is RULES["step_dampened"]
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_decay_that_is_small_beside_the_weight_is_not_rounded_to_the_weight():
 
 
 def test_hyperparameters_are_those_that_are_read():
-    assert pipeline(heavy_ball()).Hyperparameters._fields == ("learning_rate", "momentum", "dampening")
+    assert pipeline(heavy_ball(dampening=0.5)).Hyperparameters._fields == ("learning_rate", "momentum", "dampening")
     assert pipeline(heavy_ball(nesterov=True), "coupled").Hyperparameters._fields == (
         "learning_rate",
         "momentum",

@@ -17,13 +17,13 @@ def train(rule, w, gradients, *, lr, m=0, d=0, wd=0, decay=None):
         match rule:
             case "descent":
                 w = w - a * g
-            case "gradient":
+            case "gradient" | "gradient_dampened":
                 v = b * v + (1 - d) * g
                 w = w - a * v
             case "gradient_nesterov":
                 v = b * v + g
                 w = w - a * (g + b * v)
-            case "step":  # Sutskever et al. 2013, equations (1) and (2), with the sign of v reversed
+            case "step" | "step_dampened":  # Sutskever et al. 2013, equations (1) and (2), with the sign of v reversed
                 v = b * v + a * (1 - d) * g
                 w = w - v
             case "step_nesterov":  # Keras: w + m v - lr g, with the sign of v reversed

@@ -93,7 +93,7 @@ def pipeline(rule: Rule, decay: Decay | None = None, *, scale: bool = False) -> 
     Example:
         >>> from polyak.rules import heavy_ball
         >>> update = pipeline(heavy_ball(), decay="decoupled")
-        >>> h = update.Hyperparameters(learning_rate=0.5, momentum=0.5, dampening=0.0, weight_decay=0.5)
+        >>> h = update.Hyperparameters(learning_rate=0.5, momentum=0.5, weight_decay=0.5)
         >>> update.apply(1.0, 8.0, (2.0,), h)
         (5.0, (2.0,))
     """

@@ -19,9 +19,11 @@ OPTIONS = [
     for (rule, options), decay in product(
         {
             "descent": {"momentum": 0.0},
-            "gradient": {"dampening": 0.25},
+            "gradient": {},
+            "gradient_dampened": {"dampening": 0.25},
             "gradient_nesterov": {"nesterov": True},
-            "step": {"velocity": "step", "dampening": 0.25},
+            "step": {"velocity": "step"},
+            "step_dampened": {"velocity": "step", "dampening": 0.25},
             "step_nesterov": {"velocity": "step", "nesterov": True},
             "average": {"velocity": "average"},
             "average_nesterov": {"velocity": "average", "nesterov": True},

@@ -91,10 +91,8 @@ def _variants() -> Iterator[tuple[Rule, dict[str, Any]]]:
     for rule in RULES.values():
         if not rule.slots:
             yield rule, {}
-    for (velocity, nesterov), rule in HEAVY_BALL.items():
-        yield rule, {"velocity": velocity, "nesterov": nesterov}
-        if "dampening" in rule.hyperparameters:
-            yield rule, {"velocity": velocity, "nesterov": nesterov, "dampening": DAMPENING}
+    for (velocity, nesterov, dampened), rule in HEAVY_BALL.items():
+        yield rule, {"velocity": velocity, "nesterov": nesterov} | ({"dampening": DAMPENING} if dampened else {})
 
 
 CASES = [

@@ -105,11 +105,15 @@ def momentum(
     checks.check_schedule_or_number("momentum", momentum, check_momentum)
     checks.check_number(dampening, check_dampening)
     checks.check_weight_decay(weight_decay, decay)
+    # An array may be another number at the next call. Where no dampening can be, a number that is traced is taken for 0.
+    remembers = isinstance(momentum, jax.Array) or momentum != 0
+    may_dampen = isinstance(dampening, jax.Array) and remembers and velocity != "average" and not nesterov
+    known = 0.0 if isinstance(dampening, jax.core.Tracer) else float(dampening)
     rule = heavy_ball(
-        momentum=isinstance(momentum, jax.Array) or momentum != 0,  # an array may be another number at the next call
+        momentum=remembers,
         velocity=velocity,
         nesterov=nesterov,
-        dampening=0.0 if isinstance(dampening, jax.core.Tracer) else float(dampening),
+        dampening=known or may_dampen,
     )
     if slot_dtype is not None:
         slot_dtype = checks.checked_slot_dtype(slot_dtype, rule)

@@ -1,12 +1,13 @@
 """A hyperparameter that follows the step, in Keras."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
+
+from polyak.arguments import check_takes_step
 
 
 @keras.saving.register_keras_serializable(package="polyak")
@@ -50,12 +51,6 @@ def as_schedule(name: str, value: Any) -> LearningRateSchedule | None:
         return value
     if isinstance(value, keras.Variable) or not callable(value):
         return None
-    try:
-        inspect.signature(value).bind(0)
-    except TypeError:
-        raise TypeError(
-            f"{name} was given a callable that does not take the step: {value!r}. Write it as a function of one argument, "
-            f"such as `lambda step: 0.1 / (1 + step / 100)`. (A function without arguments, as keras.optimizers.SGD takes, "
-            "would be evaluated once and then be a constant of the compiled step.)"
-        ) from None
+    # keras.optimizers.SGD takes functions without arguments, which are evaluated once and are then constants of the step.
+    check_takes_step(name, value)
     return StepFunction(value)

@@ -43,7 +43,14 @@ from polyak.rules.rule import Rule, Slots
 
 
 def gradient(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
-    """v = m v + (1 - d) g; w = w - lr v."""
+    """v = m v + g; w = w - lr v."""
+    (v,) = slots
+    v = fma(h.momentum, v, g)
+    return h.learning_rate * v, (v,)
+
+
+def gradient_dampened(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
+    """v = m v + (1 - d) g; w = w - lr v. A rule of its own: with d = 0, an infinite gradient would make `g - d g` NaN."""
     (v,) = slots
     v = fma(h.momentum, v, g - h.dampening * g)
     return h.learning_rate * v, (v,)
@@ -57,6 +64,13 @@ def gradient_nesterov(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, 
 
 
 def step(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
+    """v = m v + lr g; w = w - v."""
+    (v,) = slots
+    v = fma(h.momentum, v, h.learning_rate * g)
+    return v, (v,)
+
+
+def step_dampened(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
     """v = m v + lr (1 - d) g; w = w - v."""
     (v,) = slots
     v = fma(h.momentum, v, (h.learning_rate * one_minus(h.dampening)) * g)
@@ -90,14 +104,16 @@ _DAMPENED = (*_PLAIN, "dampening")
 
 VELOCITIES = ("gradient", "step", "average")
 
-# (velocity, nesterov) -> rule
+# (velocity, nesterov, dampened) -> rule
 HEAVY_BALL = {
-    ("gradient", False): Rule("gradient", gradient, ("velocity",), _DAMPENED),
-    ("gradient", True): Rule("gradient_nesterov", gradient_nesterov, ("velocity",), _PLAIN),
-    ("step", False): Rule("step", step, ("velocity",), _DAMPENED),
-    ("step", True): Rule("step_nesterov", step_nesterov, ("velocity",), _PLAIN),
-    ("average", False): Rule("average", average, ("velocity",), _PLAIN),
-    ("average", True): Rule("average_nesterov", average_nesterov, ("velocity",), _PLAIN),
+    ("gradient", False, False): Rule("gradient", gradient, ("velocity",), _PLAIN),
+    ("gradient", False, True): Rule("gradient_dampened", gradient_dampened, ("velocity",), _DAMPENED),
+    ("gradient", True, False): Rule("gradient_nesterov", gradient_nesterov, ("velocity",), _PLAIN),
+    ("step", False, False): Rule("step", step, ("velocity",), _PLAIN),
+    ("step", False, True): Rule("step_dampened", step_dampened, ("velocity",), _DAMPENED),
+    ("step", True, False): Rule("step_nesterov", step_nesterov, ("velocity",), _PLAIN),
+    ("average", False, False): Rule("average", average, ("velocity",), _PLAIN),
+    ("average", True, False): Rule("average_nesterov", average_nesterov, ("velocity",), _PLAIN),
 }
 
 
@@ -135,4 +151,4 @@ def heavy_ball(*, momentum: bool = True, velocity: str = "gradient", nesterov: b
             f'velocity="average" already weights the gradient with 1 - momentum; got dampening={dampening}. '
             'Leave dampening out, or use velocity="gradient" with dampening equal to the momentum.'
         )
-    return HEAVY_BALL[velocity, nesterov] if momentum else DESCENT
+    return HEAVY_BALL[velocity, bool(nesterov), dampening > 0] if momentum else DESCENT
