@@ -11,9 +11,10 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 train: .venv/train.done
 	$(BIN)/polyak train $(ARGS)
 
-# Keras takes its backend from the environment, once a process.
+# Keras takes its backend from the environment, once a process. The command's own tests start processes, and go first.
 test: check
-	$(BIN)/pytest --ignore tests/keras_frontend
+	$(BIN)/pytest tests/test_cli.py tests/test_train.py
+	$(BIN)/pytest --ignore tests/keras_frontend --ignore tests/test_cli.py --ignore tests/test_train.py
 	KERAS_BACKEND=tensorflow $(BIN)/pytest tests/keras_frontend
 	KERAS_BACKEND=jax $(BIN)/pytest tests/keras_frontend
 	KERAS_BACKEND=torch $(BIN)/pytest tests/keras_frontend
