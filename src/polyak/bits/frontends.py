@@ -64,7 +64,7 @@ def jax(case: Case) -> Iterator[Array]:
     """polyak.jax, with the update and its application under one jit."""
     import jax
     import jax.numpy as jnp
-    import optax  # type: ignore[import-untyped]
+    import optax
 
     from polyak.jax import momentum
 

@@ -2,7 +2,7 @@
 
 import platform
 
-from llvmlite import binding  # type: ignore[import-untyped]
+from llvmlite import binding
 
 # Where it is an option of the architecture, what LLVM calls it. Others (ARM of 64 bits) always have it.
 _FLAGS = {"x86_64": "fma", "amd64": "fma"}

@@ -5,7 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax  # type: ignore[import-untyped]
+import optax
 
 from polyak.arguments import check_dampening, check_learning_rate, check_momentum
 from polyak.jax import checks
