@@ -71,6 +71,7 @@ class Module:
 _COMMON: Mapping[str, Any] = {
     "array_at": primitives.array_at,
     "add_product": primitives.add_product,
+    "wide_vectors": primitives.wide_vectors,
     "prange": numba.prange,
     "float64": np.float64,
     "nan": math.nan,

@@ -34,8 +34,24 @@ def _pointer(context: Any, address: Any) -> Any:
     return types.voidptr(types.int64), lambda context, builder, signature, arguments: builder.inttoptr(arguments[0], byte)
 
 
+def _wide_vectors(context: Any) -> Any:
+    """Tells LLVM that the function it stands in may use the widest vectors that the processor has.
+
+    For some processors with AVX-512 LLVM takes half that width, in fear of a lower clock. These loops wait for memory: with
+    full width a step takes 0.96 of the time, and one with statistics 0.93.
+    """
+
+    def generate(context: Any, builder: ir.IRBuilder, signature: Any, arguments: Any) -> Any:
+        # LLVM knows this attribute and llvmlite's own `add` does not.
+        set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
 fma: Any = intrinsic(_fma)
 pointer: Any = intrinsic(_pointer)
+wide_vectors: Any = intrinsic(_wide_vectors)
 carray: Any = numba.carray  # type: ignore[attr-defined]
 
 

@@ -19,6 +19,7 @@ STATISTICS = ("gradient_squares", "step_squares", "weight_squares", "gradient_do
 _CHUNK = """
 @inner
 def chunk({arrays}, h, sums):
+    wide_vectors()
     for i in range(weight.size):
         weight[i], ({elements}) = apply(gradient[i], weight[i], ({elements}), h)
 """
@@ -29,6 +30,7 @@ def chunk({arrays}, h, sums):
 _CHUNK_STATISTICS = """
 @inner
 def run({arrays}, h):
+    wide_vectors()
     gg = ss = ww = gv = dtype(0)
     for i in range(weight.size):
         g, w = gradient[i], weight[i]
@@ -43,6 +45,7 @@ def run({arrays}, h):
 
 @inner
 def chunk({arrays}, h, sums):
+    wide_vectors()
     for start in range(0, weight.size, {run_length}):
         end = start + {run_length}
         gg, ss, ww, gv = run({runs}, h)
@@ -56,6 +59,7 @@ def chunk({arrays}, h, sums):
 _CHUNK_SQUARES = """
 @inner
 def chunk({arrays}, h, sums):
+    wide_vectors()
     n = gradient.size // 4
     a, b, c, d = gradient[:n], gradient[n : 2 * n], gradient[2 * n : 3 * n], gradient[3 * n :]
     aa = bb = cc = dd = 0.0
@@ -72,6 +76,7 @@ def chunk({arrays}, h, sums):
 _ENTRIES = """
 @entry
 def serial(addresses, gradients, chunks, hyperparameters, first, last, sums):
+    wide_vectors()
     h = {hyperparameters}
     for c in range(first, last):
         tensor, start, length = chunks[c, 0], chunks[c, 1] * {itemsize}, chunks[c, 2]
