@@ -21,8 +21,19 @@ from pathlib import Path
 from queue import SimpleQueue
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = ["ops.py", "update.py", "rules/descent.py", "rules/heavy_ball.py"]
-TESTS = ["tests/test_rules.py", "tests/test_update.py"]
+FILES = [
+    "ops.py",
+    "update.py",
+    "rules/descent.py",
+    "rules/heavy_ball.py",
+    "rules/qhm.py",
+    "rules/aggmo.py",
+    "rules/signum.py",
+    "rules/lion.py",
+    "rules/lars.py",
+    "rules/schedule_free.py",
+]
+TESTS = ["tests/test_ops.py", "tests/test_rules.py", "tests/test_update.py"]
 
 # Mutants that are the same function but for rounding: `about`, in `update.decoupled`, is put on and taken off again.
 EQUIVALENT = {

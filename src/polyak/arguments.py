@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 from polyak.update import Decay
 
@@ -34,12 +34,49 @@ def check_momentum(value: Any) -> float:
     return m
 
 
+def check_momentum_above_0(value: Any) -> float:
+    """The momentum of ScheduleFree: in (0, 1]."""
+    b = number("momentum", value)
+    if not (0 < b <= 1):
+        raise ValueError(
+            f"momentum must be in (0, 1]; got {value!r}. At 0 nothing would be known of the average; 0.9 is usual."
+        )
+    return b
+
+
 def check_dampening(value: Any) -> float:
     """A dampening: in [0, 1)."""
     d = number("dampening", value)
     if not (0 <= d < 1):
         raise ValueError(f"dampening must be in [0, 1); got {value!r}. At 1 no gradient would reach the velocity.")
     return d
+
+
+def check_fraction(name: str, value: Any, *, below_one: bool = False) -> float:
+    """A number in [0, 1], or in [0, 1)."""
+    x = number(name, value)
+    if not (0 <= x < 1 or (x == 1 and not below_one)):
+        raise ValueError(f"{name} must be in {'[0, 1)' if below_one else '[0, 1]'}; got {value!r}.")
+    return x
+
+
+def check_momenta(value: Any) -> tuple[float, ...]:
+    """Several momenta: a sequence of numbers in [0, 1)."""
+    try:
+        momenta = tuple(value)
+    except TypeError:
+        raise TypeError(f"momenta must be a sequence of numbers, such as (0.0, 0.9, 0.99); got {value!r}.") from None
+    if not momenta:
+        raise ValueError("momenta must have at least one number; got none. (0.0, 0.9, 0.99) is usual.")
+    return tuple(check_fraction(f"momenta[{i}]", m, below_one=True) for i, m in enumerate(momenta))
+
+
+def check_trust_coefficient(value: Any) -> float:
+    """The trust coefficient of LARS: finite and above 0."""
+    eta = number("trust_coefficient", value)
+    if not (0 < eta < math.inf):
+        raise ValueError(f"trust_coefficient must be finite and above 0; got {value!r}. 0.001 is usual.")
+    return eta
 
 
 def check_max_norm(value: Any) -> float | None:
@@ -68,6 +105,40 @@ def check_decay(weight_decay: Any, decay: Any) -> tuple[float, Decay | None]:
     if decay and not wd:
         raise ValueError(f"decay={decay!r} has no effect with weight_decay=0: give a weight_decay, or leave decay out.")
     return wd, decay
+
+
+def check_cautious(cautious: Any, cautious_decay: Any, decay: Any) -> None:
+    """Two switches, of which the second needs a decay to be cautious with."""
+    for name, value in (("cautious", cautious), ("cautious_decay", cautious_decay)):
+        if not isinstance(value, bool):
+            raise TypeError(f"{name} must be True or False; got {value!r}.")
+    if cautious_decay and decay != "decoupled":
+        raise ValueError(
+            f'cautious_decay=True has no effect with decay={decay!r}: give weight_decay and decay="decoupled", or leave it out.'
+        )
+
+
+Finite = Literal["error", "skip", "off"]
+
+
+def check_finite(value: Any) -> Finite:
+    """What becomes of a step whose gradients are not all finite."""
+    if value not in ("error", "skip", "off"):
+        raise ValueError(
+            f'finite must be "error" (such a step is left out and reported), "skip" (it is left out and counted) or "off"; got '
+            f"{value!r}."
+        )
+    finite: Finite = value
+    return finite
+
+
+def not_finite(names: list[str], step: int) -> str:
+    """What is said of a step that was left out."""
+    return (
+        f"At step {step} (counted from 0) the gradients of these parameters are not finite: {names}. The step was left out: "
+        'weights and slots are as they were. A smaller learning rate or max_norm often helps; finite="skip" only counts such '
+        "steps."
+    )
 
 
 def check_takes_step(name: str, function: Callable[..., Any]) -> None:

@@ -1,12 +1,15 @@
-"""The pipeline around a rule, defined once: scale of the gradient, coupled decay, the rule, decoupled decay, the new weight."""
+"""The pipeline around a rule, defined once.
+
+In this order: scale of the gradient, coupled decay, the rule, the cautious step, decoupled decay, the new weight.
+"""
 
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-from polyak.ops import Array, fma
+from polyak.ops import Array, fma, sign, where
 from polyak.rules.rule import Rule, Slots
 
 Decay = Literal["coupled", "decoupled"]
@@ -49,6 +52,25 @@ def decoupled(s: Array, w: Array, h: Any) -> Array:
     return s + (fma(c, w, -about) + about)
 
 
+def cautious_step(s: Array, g: Array) -> Array:
+    """The step where it goes down the present gradient, 0 elsewhere: a velocity that still points uphill has to wait.
+
+    Source: K. Liang, L. Chen, B. Liu, Q. Liu, "Cautious optimizers: improving training with one line of code",
+    arXiv:2411.16085, 2024. They also scale the step up by the inverse of the share of a tensor's elements that move; here no
+    element's step depends on another element, and the learning rate stays what the user gave.
+    """
+    return where(sign(s) * sign(g) <= 0, 0, s)  # so written, a NaN is seen
+
+
+def cautious_decay(s: Array, w: Array, h: Any) -> Array:
+    """`decoupled` where the step makes the weight smaller too, the step alone elsewhere.
+
+    Source: L. Chen, J. Li, K. Liang, B. Su, C. Xie, N. W. Pierse, C. Liang, N. Lao, Q. Liu, "Cautious weight decay",
+    arXiv:2510.12402, 2025.
+    """
+    return where(sign(s) * sign(w) <= 0, s, decoupled(s, w, h))
+
+
 def unscaled(g: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `scaled`)
     """The gradient as it came."""
     return g
@@ -64,6 +86,11 @@ def same_step(s: Array, w: Array, h: Any) -> Array:  # noqa: ARG001  (stands in 
     return s
 
 
+def any_step(s: Array, g: Array) -> Array:  # noqa: ARG001  (stands in for `cautious_step`)
+    """The step wherever it goes."""
+    return s
+
+
 @dataclass(frozen=True)
 class Update:
     """A rule with its pipeline.
@@ -72,23 +99,34 @@ class Update:
         rule: The rule.
         decay: "coupled", "decoupled" or None.
         scale: Whether `h.scale` multiplies the gradient before anything else.
-        step: The pure function `(g, w, slots, h) -> (step, new slots)`: the rule's, with scale and decay.
+        cautious: Whether the step waits where it does not go down the gradient; see `cautious_step`.
+        cautious_decay: Whether the decoupled decay waits where the step does not go its way; see `cautious_decay`.
+        step: The pure function `(g, w, slots, h) -> (step, new slots)`: the rule's, with all stages.
         apply: The pure function `(g, w, slots, h) -> (new w, new slots)`, where the new w is w - step. Both take and give the
             shapes and the dtype of `Rule.step`.
         Hyperparameters: The named tuple that `apply` takes as `h`.
+        per_tensor: For a rule of tensors, the function `(h, g_norm, w_norm, dimensions) -> h`. As `Rule.per_tensor`, but for
+            the norm of the gradient as it came, and with all that is in `h`; None for all other rules.
     """
 
     rule: Rule
     decay: Decay | None
     scale: bool
+    cautious: bool
+    cautious_decay: bool
     step: Callable[[Array, Array, Slots, Any], tuple[Array, Slots]]
     apply: Callable[[Array, Array, Slots, Any], tuple[Array, Slots]]
     Hyperparameters: Any  # a class made by namedtuple(), which has no static type
+    per_tensor: Callable[[Mapping[str, Any], Array, Array, Array], dict[str, Any]] | None
 
 
-@cache
-def pipeline(rule: Rule, decay: Decay | None = None, *, scale: bool = False) -> Update:
+def pipeline(
+    rule: Rule, decay: Decay | None = None, *, scale: bool = False, cautious: bool = False, cautious_decay: bool = False
+) -> Update:
     """Put the pipeline around a rule. The same arguments give the same object, so that what is compiled for it serves again.
+
+    Raises:
+        ValueError: Decoupled decay with a rule of tensors.
 
     Example:
         >>> from polyak.rules import heavy_ball
@@ -97,18 +135,38 @@ def pipeline(rule: Rule, decay: Decay | None = None, *, scale: bool = False) -> 
         >>> update.apply(1.0, 8.0, (2.0,), h)
         (5.0, (2.0,))
     """
+    if rule.per_tensor and decay == "decoupled":
+        raise ValueError(
+            f'decay="decoupled" has no meaning with {rule.name}, whose learning rate for each tensor is made for the gradient '
+            'with the decay in it. Use decay="coupled", or leave weight_decay out.'
+        )
+    return _pipeline(rule, decay, scale, cautious, cautious_decay)
+
+
+@cache
+def _pipeline(rule: Rule, decay: Decay | None, scale: bool, cautious: bool, careful: bool) -> Update:
     scaling = scaled if scale else unscaled
     gradient = coupled if decay == "coupled" else same_gradient
-    decaying = decoupled if decay == "decoupled" else same_step
+    agreeing = cautious_step if cautious else any_step
+    decaying = same_step if decay != "decoupled" else cautious_decay if careful else decoupled
     rule_step = rule.step
 
     def step(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
-        s, slots = rule_step(gradient(scaling(g, h), w, h), w, slots, h)
-        return decaying(s, w, h), slots
+        g = scaling(g, h)
+        s, slots = rule_step(gradient(g, w, h), w, slots, h)
+        return decaying(agreeing(s, g), w, h), slots
 
     def apply(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
         s, slots = step(g, w, slots, h)
         return w - s, slots
 
+    of_rule = rule.per_tensor
+
+    def per_tensor(h: Mapping[str, Any], g_norm: Array, w_norm: Array, dimensions: Array) -> dict[str, Any]:
+        g_norm = abs(h["scale"]) * g_norm if scale else g_norm
+        h = h if decay else {**h, "weight_decay": 0.0}
+        return {**h, **(of_rule(h, g_norm, w_norm, dimensions) if of_rule else {})}
+
     names = (*rule.hyperparameters, *(["weight_decay"] if decay else []), *(["scale"] if scale else []))
-    return Update(rule, decay, scale, step, apply, namedtuple("Hyperparameters", names))
+    numbers = namedtuple("Hyperparameters", names)  # type: ignore[misc]
+    return Update(rule, decay, scale, cautious, careful, step, apply, numbers, per_tensor if of_rule else None)

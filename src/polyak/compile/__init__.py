@@ -4,7 +4,7 @@
     source       the text of the small module that is compiled for a rule
     cache        where that module and its machine code are kept between processes
     threads      running a kernel on several threads, safely
-    kernel       the compiled rule, and the sum of squares that clipping needs
+    kernel       the compiled rule, and the sum of squares that clipping and rules of tensors need
     table        addresses and lengths of the tensors of a group, cut into chunks
 
 No arithmetic of a rule is written here: the compiler is given `Update.apply` itself.
@@ -22,7 +22,7 @@ Example:
 """
 
 from polyak.compile import threads
-from polyak.compile.kernel import Kernel, kernel, sum_of_squares
+from polyak.compile.kernel import Kernel, kernel, per_tensor, sum_of_squares
 from polyak.compile.table import CHUNK, Table, address
 
-__all__ = ["CHUNK", "Kernel", "Table", "address", "kernel", "sum_of_squares", "threads"]
+__all__ = ["CHUNK", "Kernel", "Table", "address", "kernel", "per_tensor", "sum_of_squares", "threads"]

@@ -1,6 +1,6 @@
 """The compiled rule, and the sum of squares that clipping needs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -18,6 +18,7 @@ from polyak.update import Update
 # 98 and 66, 1 Mi take 497 and 259.
 PARALLEL_SIZE = 1 << 18
 
+Values = float | npt.NDArray[Any]  # of a hyperparameter: the same for all tensors, or one for each
 Scalars = npt.NDArray[Any]
 Sums = npt.NDArray[np.float64]
 
@@ -36,19 +37,31 @@ class Kernel:
         self._sums = sums
         self._entries: dict[str, Entry] = {}
 
-    def scalars(self, h: Mapping[str, float]) -> Scalars:
-        """The hyperparameters as the machine code takes them: rounded to its dtype, in the rule's order."""
-        return np.array([h[name] for name in self._hyperparameters], self.dtype)
+    def scalars(self, h: Mapping[str, Values]) -> Scalars:
+        """The hyperparameters as the machine code takes them: rounded to its dtype, in the rule's order.
+
+        Returns:
+            (1, hyperparameters), or (tensors, hyperparameters) if some of them have a value for each tensor.
+        """
+        values = [h[name] for name in self._hyperparameters]
+        if np.ndarray not in map(type, values):
+            return np.array([values], self.dtype)
+        return np.stack(np.broadcast_arrays(*values), axis=1).astype(self.dtype)
 
     def __call__(
-        self, table: Table, gradients: Sequence[int] | npt.NDArray[np.int64], h: Mapping[str, float] | Scalars, *, threads: int
+        self,
+        table: Table,
+        gradients: Sequence[int] | npt.NDArray[np.int64],
+        h: Mapping[str, Values] | Scalars,
+        *,
+        threads: int,
     ) -> Sums:
         """Run over all tensors of a table.
 
         Args:
             table: Where the weights and slots are; they are written in place.
             gradients: Where the gradients are, in the order of the table. They are only read.
-            h: The hyperparameters by name, or what `scalars` made of them.
+            h: The hyperparameters by name, each a number or an array with one for each tensor; or what `scalars` made of them.
             threads: How many threads to use, where the group is so large that they pay.
 
         Returns:
@@ -67,7 +80,7 @@ class Kernel:
         with threading.lock:
             if which not in self._entries:
                 addresses, numbers, sums = numba.int64[:, ::1], numba.int64[::1], numba.float64[:, ::1]
-                fixed = (addresses, numbers, addresses, numba.from_dtype(self.dtype)[::1])
+                fixed = (addresses, numbers, addresses, numba.from_dtype(self.dtype)[:, ::1])
                 share = (numbers,) if which == "parallel" else (numba.int64, numba.int64)
                 self._entries[which] = self._module.entry(which, (*fixed, *share, sums))
             return self._entries[which]
@@ -90,8 +103,9 @@ def kernel(update: Update, dtype: str, *, statistics: bool = False) -> Kernel:
     """
     names = update.Hyperparameters._fields
     text = update_source(len(update.rule.slots), names, _checked(dtype), statistics=statistics)
-    options = {update.decay: update.decay, "scale": update.scale, "statistics": statistics}
-    prefix = "_".join([update.rule.name, *(str(name) for name, given in options.items() if given)])
+    flags = ("scale", "cautious", "cautious_decay")
+    options = [update.decay, *(flag for flag in flags if getattr(update, flag)), "statistics" if statistics else None]
+    prefix = "_".join(part for part in (update.rule.name, *options) if part)
     module = Module(prefix, text, update.apply, Hyperparameters=update.Hyperparameters, dtype=np.dtype(dtype).type)
     return Kernel(module, dtype, names, len(STATISTICS) if statistics else 0)
 
@@ -101,6 +115,26 @@ def sum_of_squares(dtype: str) -> Kernel:
     """The kernel that takes the sum of squares of each gradient, in float64. It writes nothing and reads no hyperparameter."""
     module = Module("squares", squares_source(_checked(dtype)), dtype=np.dtype(dtype).type)
     return Kernel(module, dtype, (), 1)
+
+
+def per_tensor(
+    numbers: Callable[..., dict[str, Values]],
+    h: Mapping[str, Values],
+    g_squares: npt.ArrayLike,
+    w_squares: npt.ArrayLike,
+    dimensions: npt.ArrayLike,
+) -> dict[str, Values]:
+    """The hyperparameters of a rule of tensors, of which some have a value for each tensor.
+
+    Args:
+        numbers: `Update.per_tensor` of the rule.
+        h: The hyperparameters of all tensors.
+        g_squares: For each tensor the sum of squares of its gradient, as `sum_of_squares` takes it.
+        w_squares: The same for its weight: `sum_of_squares` takes `Table.addresses[0]` for gradients as well.
+        dimensions: How many dimensions each tensor has.
+    """
+    with np.errstate(all="ignore"):  # what is not finite goes on into the weights, where it is seen
+        return numbers(h, np.sqrt(g_squares), np.sqrt(w_squares), np.asarray(dimensions))
 
 
 def _checked(dtype: str) -> str:

@@ -63,8 +63,20 @@ def _overload_fma(a: Any, b: Any, c: Any) -> Any:
 
 @overload(ops.one_minus, strict=False)
 def _overload_one_minus(a: Any) -> Any:
-    one = a  # the type, which converts
-    return lambda a: one(1) - a
+    kind = a  # the type, which converts
+    return lambda a: kind(1) - a
+
+
+@overload(ops.where, strict=False)
+def _overload_where(condition: Any, a: Any, b: Any) -> Any:
+    kind = b  # the type, into which a literal is converted
+    return lambda condition, a, b: kind(a) if condition else b
+
+
+@overload(ops.sign, strict=False)
+def _overload_sign(a: Any) -> Any:
+    kind = a
+    return lambda a: kind(1) if a > 0 else kind(-1) if a < 0 else a
 
 
 @numba.njit

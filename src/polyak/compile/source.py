@@ -77,9 +77,11 @@ _ENTRIES = """
 @entry
 def serial(addresses, gradients, chunks, hyperparameters, first, last, sums):
     wide_vectors()
-    h = {hyperparameters}
+    last_row = hyperparameters.shape[0] - 1
     for c in range(first, last):
         tensor, start, length = chunks[c, 0], chunks[c, 1] * {itemsize}, chunks[c, 2]
+        row = min(tensor, last_row)  # of all tensors, or of each
+        h = {hyperparameters}
         chunk(
             array_at(gradients[tensor] + start, length, dtype),{rows}
             h,
@@ -108,7 +110,7 @@ def _module(chunk: str, rows: int, hyperparameters: Sequence[str], dtype: str) -
     """The whole text: `rows` is the number of arrays that are written, the weight and the slots."""
     names = ["weight", *(f"slot{i}" for i in range(rows - 1))][:rows]
     elements = "".join(f"{name}[i], " for name in names[1:]).strip()
-    scalars = ", ".join(f"hyperparameters[{i}]" for i in range(len(hyperparameters)))
+    scalars = ", ".join(f"hyperparameters[row, {i}]" for i in range(len(hyperparameters)))
     text = f'"""Made by polyak.compile for {dtype}; safe to delete."""\n\n'
     arrays = ["gradient", *names]
     text += chunk.format(

@@ -135,6 +135,8 @@ def heavy_ball(*, momentum: bool = True, velocity: str = "gradient", nesterov: b
     """
     if velocity not in VELOCITIES:
         raise ValueError(f"velocity must be one of {', '.join(map(repr, VELOCITIES))}; got {velocity!r}.")
+    if nesterov not in (True, False):
+        raise ValueError(f"nesterov must be True or False; got {nesterov!r}.")
     if not momentum and nesterov:
         raise ValueError("nesterov=True has no effect with momentum=0: give a momentum (0.9 is usual), or nesterov=False.")
     if not momentum and dampening:
@@ -151,4 +153,4 @@ def heavy_ball(*, momentum: bool = True, velocity: str = "gradient", nesterov: b
             f'velocity="average" already weights the gradient with 1 - momentum; got dampening={dampening}. '
             'Leave dampening out, or use velocity="gradient" with dampening equal to the momentum.'
         )
-    return HEAVY_BALL[velocity, bool(nesterov), dampening > 0] if momentum else DESCENT
+    return HEAVY_BALL[velocity, nesterov, dampening > 0] if momentum else DESCENT

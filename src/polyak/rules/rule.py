@@ -1,6 +1,6 @@
 """What a rule is."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,9 +20,13 @@ class Rule:
             hyperparameter is a scalar. It has no branch on values and changes nothing in place.
         slots: The names of the state arrays, in the order `step` takes them. Each is zero before the first step.
         hyperparameters: The names that `step` reads from `h`, `learning_rate` first.
+        per_tensor: Of a rule of tensors, the pure function `(h, g_norm, w_norm, dimensions) -> those of h that a tensor has for
+            itself`, by name. `g_norm` and `w_norm` are the norms of its gradient, without decay, and of its weight. They and
+            `dimensions` may be arrays with an element for each of several tensors. None: all tensors have the same.
     """
 
     name: str
     step: Callable[[Array, Array, Slots, Any], tuple[Array, Slots]]
     slots: tuple[str, ...]
     hyperparameters: tuple[str, ...]
+    per_tensor: Callable[[Mapping[str, Array], Array, Array, Array], dict[str, Array]] | None = None

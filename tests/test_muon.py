@@ -1,0 +1,259 @@
+"""Muon without a framework: roles, matrices, scales, and the rule against the recursion with an SVD."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from polyak.rules.muon import Matrices, Report, assign, muon, shape_scale
+from polyak.rules.orthogonal import orthogonalise
+from polyak.update import pipeline
+
+# Arrays as matrices.
+
+
+def test_kernels_of_two_layouts_are_the_same_matrices() -> None:
+    kernel = np.random.default_rng(0).standard_normal((5, 3, 2, 4))  # out, in, kh, kw
+    torch_layout, keras_layout = Matrices((5, 3, 2, 4)), Matrices((2, 4, 3, 5), output_axis=-1)
+    assert (torch_layout.rows, torch_layout.cols) == (keras_layout.rows, keras_layout.cols) == (5, 24)
+    by_torch = torch_layout.of(kernel[None])
+    np.testing.assert_array_equal(by_torch, kernel.reshape(1, 5, 24))
+    by_keras = keras_layout.of(kernel.transpose(2, 3, 1, 0)[None])
+    # The same rows; the columns in the order of the layout, which the polar factor follows.
+    np.testing.assert_array_equal(by_keras[0], kernel.transpose(0, 2, 3, 1).reshape(5, 24))
+    step = torch_layout.back(orthogonalise(by_torch))[0]
+    other = keras_layout.back(orthogonalise(by_keras))[0]
+    np.testing.assert_allclose(other.transpose(3, 2, 0, 1), step, rtol=0, atol=1e-12)  # another order of the sums
+
+
+@pytest.mark.parametrize("split", [1, 2])
+@pytest.mark.parametrize("axis", range(-4, 4))
+def test_back_is_the_way_back(axis: int, split: int) -> None:
+    arrays = np.arange(2.0 * 2 * 4 * 6 * 8).reshape(2, 2, 4, 6, 8)
+    matrices = Matrices((2, 4, 6, 8), axis, split)
+    seen = matrices.of(arrays)
+    assert seen.shape == (2 * split, matrices.rows, matrices.cols)
+    assert matrices.rows * split == (2, 4, 6, 8)[axis]
+    np.testing.assert_array_equal(matrices.back(seen), arrays)
+    first = np.moveaxis(arrays, 1 + axis % 4, 1)[1, -1].ravel()
+    np.testing.assert_array_equal(seen[-1, -1], first)  # the last output of the second array
+
+
+def test_split_cuts_the_outputs() -> None:
+    qkv = np.random.default_rng(0).standard_normal((1, 12, 5))
+    matrices = Matrices((12, 5), split=3)
+    together = matrices.back(orthogonalise(matrices.of(qkv)))[0]
+    for i in range(3):
+        alone = orthogonalise(qkv[0, 4 * i : 4 * i + 4])
+        np.testing.assert_allclose(together[4 * i : 4 * i + 4], alone, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (((3,),), r"shape \(3,\) is no matrix"),
+        (((3, 4), 2), r"output_axis=2 is no dimension"),
+        (((3, 4), -3), r"output_axis=-3 is no dimension"),
+        (((4, 3), 0, 3), r"split=3 does not divide the 4 outputs"),
+        (((4, 3), 0, 0), r"split=0 does not divide"),
+    ],
+)
+def test_no_matrices(arguments: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Matrices(*arguments)
+
+
+def test_scales() -> None:
+    tall, wide = Matrices((12, 3)), Matrices((3, 12))
+    assert shape_scale("spectral", tall) == 2
+    assert shape_scale("spectral", wide) == 1
+    assert shape_scale("match_rms_adamw", tall) == shape_scale("match_rms_adamw", wide) == 0.2 * math.sqrt(12)
+    assert shape_scale("spectral", Matrices((12, 3), split=2)) == math.sqrt(2)
+    with pytest.raises(ValueError, match="'spectral', 'match_rms_adamw'; got 'original'"):
+        shape_scale("original", tall)  # type: ignore[arg-type]
+
+
+def test_match_rms_adamw_gives_the_elements_their_size() -> None:
+    g = np.random.default_rng(0).standard_normal((40, 10))
+    step = shape_scale("match_rms_adamw", Matrices(g.shape)) * orthogonalise(g, "polar_express", 8)
+    assert np.sqrt(np.mean(step**2)) == pytest.approx(0.2, rel=1e-9)
+
+
+# The rule.
+
+
+def polar(g: Any) -> Any:
+    u, _, vt = np.linalg.svd(g, full_matrices=False)
+    return u @ vt
+
+
+@pytest.mark.parametrize("decay", [None, "decoupled"])
+@pytest.mark.parametrize("scale", ["spectral", "match_rms_adamw"])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (3, 20)])
+def test_the_recursion_with_an_svd(shape: tuple[int, int], nesterov: bool, scale: Any, decay: Any) -> None:
+    rng = np.random.default_rng(0)
+    w = start = rng.standard_normal(shape)
+    gradients = rng.standard_normal((10, *shape))
+    lr, m, wd = 0.25, 0.75, 0.125 if decay else 0.0
+    update = pipeline(muon(Matrices(shape), nesterov=nesterov, scale=scale, steps=8), decay)
+    values = {"learning_rate": lr, "momentum": m, "weight_decay": wd}
+    h = update.Hyperparameters(*(values[name] for name in update.Hyperparameters._fields))
+    slots = (np.zeros(shape),)
+    expected, v = start, np.zeros(shape)
+    factor = math.sqrt(max(1, shape[0] / shape[1])) if scale == "spectral" else 0.2 * math.sqrt(max(shape))
+    for g in gradients:
+        w, slots = update.apply(g, w, slots, h)
+        v = m * v + (1 - m) * g
+        direction = m * v + (1 - m) * g if nesterov else v
+        expected = expected - lr * wd * expected - lr * factor * polar(direction)
+    # 8 steps are exact to 2e-15, and singular values above 0.01 of the norm amplify rounding by less than 1,000.
+    np.testing.assert_allclose(w, expected, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(slots[0], v, rtol=0, atol=1e-12)
+
+
+def test_the_size_of_the_gradient_does_not_count() -> None:
+    update = pipeline(muon(Matrices((5, 7))))
+    g = np.random.default_rng(0).standard_normal((5, 7))
+    h = update.Hyperparameters(learning_rate=1.0, momentum=0.5)
+    one, _ = update.step(g, g, (0 * g,), h)
+    other, _ = update.step(2.0**40 * g, g, (0 * g,), h)
+    np.testing.assert_array_equal(one, other)
+
+
+def test_equal_to_optax_without_its_nesterov() -> None:
+    """Whose matrices are inputs x outputs, and whose average is divided by 1 - m^t, which orthogonalise does not see."""
+    import jax
+    import jax.numpy as jnp
+    import optax
+
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((6, 9)).astype(np.float32)
+    gradients = rng.standard_normal((8, 6, 9)).astype(np.float32)
+    theirs = optax.contrib.muon(0.125, beta=0.75, nesterov=False, weight_decay=0.5)
+    update = pipeline(muon(Matrices(w.shape, output_axis=-1), nesterov=False, polynomial="quintic"), "decoupled")
+    h = update.Hyperparameters(*map(jnp.float32, (0.125, 0.75, 0.5)))
+    their_w, state = jnp.asarray(w), theirs.init(jnp.asarray(w))
+    our_w, slots = jnp.asarray(w), (jnp.zeros_like(w),)
+    apply = jax.jit(update.apply)
+    for g in gradients:
+        step, state = theirs.update(jnp.asarray(g), state, their_w)
+        their_w = optax.apply_updates(their_w, step)
+        our_w, slots = apply(jnp.asarray(g), our_w, slots, h)
+    # 8 steps of length 1/8; each differs by units in the last place times the slope of the polynomials at 0, 500.
+    np.testing.assert_allclose(our_w, their_w, rtol=0, atol=5e-4)
+    (velocity,) = (leaf for leaf in jax.tree.leaves(state) if leaf.shape == w.shape)
+    np.testing.assert_allclose(slots[0], velocity, rtol=0, atol=1e-6)  # roundings of numbers below 4
+
+
+# Roles.
+
+SHAPES: dict[str, tuple[int, ...]] = {
+    "embed.weight": (100, 8),
+    "blocks.0.attn.qkv.weight": (24, 8),
+    "blocks.0.attn.qkv.bias": (24,),
+    "blocks.0.heads.1.key.weight": (8, 8),
+    "stem.conv.weight": (16, 3, 3, 3),
+    "norm.weight": (8,),
+    "temperature": (),
+    "lm_head.weight": (100, 8),
+}
+
+
+def roles(shapes: Any = SHAPES, known: Any = None, split: Any = None, output_axis: Any = None, **given: Any) -> Any:
+    axes = given.get("axes", {})
+    return assign(
+        shapes, known=known or {}, axes=axes, roles=given.get("roles", {}), split=split or {}, output_axis=output_axis or {}
+    )
+
+
+def test_default_roles() -> None:
+    assert {name: (p.role, p.why) for name, p in roles().items()} == {
+        "embed.weight": ("other", "named as an embedding"),
+        "blocks.0.attn.qkv.weight": ("orthogonal", "a matrix"),
+        "blocks.0.attn.qkv.bias": ("other", "fewer than two dimensions"),
+        "blocks.0.heads.1.key.weight": ("orthogonal", "a matrix"),
+        "stem.conv.weight": ("orthogonal", "outputs x the rest"),
+        "norm.weight": ("other", "fewer than two dimensions"),
+        "temperature": ("other", "fewer than two dimensions"),
+        "lm_head.weight": ("other", "named as an output head"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name", ["wte", "wpe", "tok_emb", "token_embedding", "embeddings", "pos_embed", "patch_embed", "cls_token"]
+)
+def test_names_of_embeddings(name: str) -> None:
+    assert roles({f"encoder.{name}.weight": (4, 4), "fc.weight": (4, 4)})[f"encoder.{name}.weight"].role == "other"
+
+
+@pytest.mark.parametrize("name", ["head", "lm_head", "classifier", "mlp_head", "logits", "unembed"])
+def test_names_of_heads(name: str) -> None:
+    assert roles({f"{name}.weight": (4, 4), "fc.weight": (4, 4)})[f"{name}.weight"].why == "named as an output head"
+
+
+@pytest.mark.parametrize("name", ["multihead_attn", "heads", "header", "embedder_free", "member", "wide"])
+def test_names_of_neither(name: str) -> None:
+    assert roles({f"{name}.weight": (4, 4)})[f"{name}.weight"].role == "orthogonal"
+
+
+def test_patterns_come_first_and_the_first_decides() -> None:
+    given = {"embed.*": "orthogonal", "*.key.weight": "other", "*.weight": "orthogonal"}
+    shapes = {name: shape for name, shape in SHAPES.items() if name != "norm.weight"}
+    found = roles(shapes, known={"embed.weight": "an embedding"}, roles=given)
+    assert found["embed.weight"].why == "roles['embed.*']"
+    assert found["blocks.0.heads.1.key.weight"].role == "other"
+    assert found["lm_head.weight"].role == "orthogonal"
+
+
+def test_what_is_known_comes_before_names() -> None:
+    found = roles(known={"stem.conv.weight": "the first layer"})
+    assert (found["stem.conv.weight"].role, found["stem.conv.weight"].why) == ("other", "the first layer")
+
+
+def test_split_and_axes_by_pattern() -> None:
+    axes = {"stem.conv.weight": 2, "blocks.0.heads.1.key.weight": 1}
+    found = roles(split={"*.qkv.weight": 3}, output_axis={"stem.*": 1}, axes=axes)
+    assert found["blocks.0.heads.1.key.weight"].matrices == Matrices((8, 8), 1, 1)
+    assert found["blocks.0.attn.qkv.weight"].matrices == Matrices((24, 8), 0, 3)
+    assert found["stem.conv.weight"].matrices == Matrices((16, 3, 3, 3), 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"roles": {"*.w": "other"}}, r"roles has patterns that fit no parameter.*\['\*\.w'\]"),
+        ({"roles": {"*": "orthogonal", "lm_head.*": "other"}}, r"left by those before them: \['lm_head"),
+        ({"roles": {"norm.weight": "orthogonal"}}, r"'norm.weight' cannot be orthogonalised"),
+        ({"roles": {"stem.*": "muon"}}, r"A role is .*got 'muon'"),
+        ({"split": {"*.value.weight": 2}}, r"split has patterns that fit no parameter"),
+        ({"split": {"lm_head.weight": 2}}, r"fits 'lm_head.weight', which is not orthogonalised: named as an output head"),
+        ({"split": {"*.qkv.weight": 5}}, r"'blocks.0.attn.qkv.weight' cannot be .*split=5 does not divide the 24"),
+        ({"output_axis": {"*.qkv.weight": 2}}, r"output_axis=2 is no dimension"),
+        ({"output_axis": {"nothing": 1}}, r"output_axis has patterns that fit no parameter"),
+    ],
+)
+def test_wrong_patterns(options: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        roles(**options)
+
+
+def test_nothing_to_orthogonalise() -> None:
+    with pytest.raises(ValueError, match="no parameter to orthogonalise") as error:
+        roles({"embed.weight": (5, 3), "bias": (3,)})
+    for line in (
+        r"embed.weight  5 x 3  other                   named as an embedding",
+        r"bias          3      other                   fewer than two dimensions",
+    ):
+        assert line in str(error.value)
+
+
+def test_a_report_is_a_table() -> None:
+    found = roles(split={"*.qkv.weight": 3}).values()
+    lines = str(Report(tuple(replace(p, scale=0.5 if p.matrices else None) for p in found))).splitlines()
+    assert len(lines) == len(SHAPES) + 1
+    assert lines[0].split() == ["parameter", "shape", "role", "matrices", "scale", "why"]
+    assert "24 x 8          orthogonal  3 of 8 x 8  0.5    a matrix" in lines[2]
+    assert "scalar" in lines[7]
