@@ -57,3 +57,9 @@ def test_one_norm_over_shards_replicas_and_dtypes(results: dict[str, Any]) -> No
     assert found == pytest.approx(norm, rel=1e-6)  # float32
     for w, e in zip(weights, expected, strict=True):
         torch.testing.assert_close(w, e, rtol=2.0**-8, atol=0)  # one of them is rounded to bfloat16
+
+
+def test_the_norms_of_lars_are_those_of_whole_tensors(results: dict[str, Any]) -> None:
+    sharded, plain = results["lars"]
+    for p, q in zip(sharded, plain, strict=True):
+        torch.testing.assert_close(p, q, rtol=1e-13, atol=1e-13)  # sums of float64 in another order

@@ -130,8 +130,8 @@ def state_with_other_shape() -> dict[str, Any]:
         (sgd_state(momentum=1.0), {}, "momentum must be in [0, 1)"),
         (adam_state(), {}, "of another optimizer: its options are"),
         (state_with_other_slots(), {}, "parameter 1: holds exp_avg"),
-        (state_with_other_shape(), {}, "parameter 0: saved with shape (7,), the parameter has (3, 2)"),
-        (state_with_other_shape(), {}, "parameter 2: saved with shape (7,), the parameter has ()"),
+        (state_with_other_shape(), {}, "parameter 0: momentum_buffer saved with shape (7,), the parameter has (3, 2)"),
+        (state_with_other_shape(), {}, "parameter 2: momentum_buffer saved with shape (7,), the parameter has ()"),
         (SGD([make()["first"]]).state_dict(), {}, "groups with [1] parameters; this optimizer has groups with [3]"),
     ],
 )

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyak.torch import Momentum
+from polyak.torch import LARS, Momentum
 
 STEPS = 6
 OPTIONS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "decay": "coupled", "max_norm": 5.0}
@@ -108,11 +108,35 @@ def mixed(rank: int) -> Any:
     return optimizer.grad_norm, norm, [r.detach() for r in result], expected
 
 
+def trust_ratios() -> Any:
+    """LARS with some parameters sharded, so unevenly that one process has most of the norm, and without shards."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2,))
+    # A matrix of which one process has nothing; two of which each has a part, one of them for torch operations; a vector.
+    shapes = [(1, 4), (5, 4), (6, 2), (3, 3), (5,)]
+    placements: list[Any] = [Shard(0), Shard(0), Shard(1), Replicate(), Shard(0)]
+    generator = torch.Generator().manual_seed(0)
+    values, *gradients = ([torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes] for _ in range(4))
+    values[1][0] *= 100
+    plain = [nn.Parameter(v.clone()) for v in values]
+    sharded = [nn.Parameter(distribute_tensor(v, mesh, [place])) for v, place in zip(values, placements, strict=True)]
+    for params in (plain, sharded):
+        optimizer = LARS(params, 0.5, trust_coefficient=0.1, weight_decay=0.1, decay="coupled", max_norm=1.0)
+        for gs in gradients:
+            for p, g, place in zip(params, gs, placements, strict=True):
+                p.grad = distribute_tensor(g, mesh, [place]) if params is sharded else g.clone()
+            optimizer.step()
+    return [p.full_tensor().detach() for p in sharded], [p.detach() for p in plain]
+
+
 def main() -> None:
     rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     results = {"ddp": distributed_data_parallel(rank), "fsdp": fully_sharded(rank, folder), "mixed": mixed(rank)}
+    results["lars"] = trust_ratios()
     if rank == 0:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             torch.save(results, file)

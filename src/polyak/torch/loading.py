@@ -1,6 +1,6 @@
 """Which saved state belongs to which parameter, and whether it fits.
 
-Saved states come from this optimizer or from torch.optim.SGD, whose slot has the same name and the same unit.
+Saved states come from an optimizer of the same method, or from torch.optim.SGD, whose slot has the same name and unit.
 """
 
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-SLOT = "momentum_buffer"  # as in torch.optim.SGD
+from polyak.methods import METHODS, MOMENTUM, Method
 
 Options = dict[str, Any]
 
@@ -16,27 +16,44 @@ Options = dict[str, Any]
 _HOW = ("foreach", "fused", "capturable", "differentiable")
 
 
-def matched(state_dict: Mapping[str, Any], own: list[Options]) -> tuple[dict[Tensor, Options], list[Options]]:
+def key_of(slot: str) -> str:
+    """The name of a slot in the state of a parameter: that of torch.optim.SGD for the velocity."""
+    return "momentum_buffer" if slot == "velocity" else slot
+
+
+def matched(
+    state_dict: Mapping[str, Any], own: list[Options], method: Method, beside_slots: tuple[str, ...] = ()
+) -> tuple[dict[Tensor, Options], list[Options]]:
     """The state by parameter and the groups that an optimizer with the groups `own` has after loading.
+
+    Args:
+        state_dict: What was saved.
+        own: The groups.
+        method: The optimizer's method.
+        beside_slots: What a parameter's state may hold beside the slots of the rule.
 
     Raises:
         ValueError: All that does not fit, in one error.
     """
     groups, state, wrong = [], {}, []
     for mine, saved in _pairs(own, state_dict["param_groups"]):
-        options = _options(mine, saved)
+        options = _options(mine, saved, method)
+        rule = method.choose(**{**method.checked(options), **dict.fromkeys(method.varying)})
+        slots = [*map(key_of, rule.slots), *beside_slots]
         groups.append(options)
         for name, key, p in zip(_names(mine), _keys(mine, saved), mine["params"], strict=True):
             entry = state_dict["state"].get(key, {})
-            if unknown := sorted(map(str, entry.keys() - {SLOT})):
+            if unknown := sorted(map(str, entry.keys() - set(slots))):
                 wrong.append(f"{name}: holds {', '.join(unknown)}, the state of another optimizer")
-            buffer = entry.get(SLOT)
-            if buffer is None:  # no step yet, or no momentum
-                continue
-            if buffer.shape != p.shape:
-                wrong.append(f"{name}: saved with shape {tuple(buffer.shape)}, the parameter has {tuple(p.shape)}")
-            # A copy, since the step writes into it; in its own dtype, which for half precision is not the parameter's.
-            state[p] = {SLOT: buffer.detach().to(p.device).clone()}
+            found = {key: entry[key] for key in slots if entry.get(key) is not None}  # none before a step, or without momentum
+            wrong += [
+                f"{name}: {key} saved with shape {tuple(slot.shape)}, the parameter has {tuple(p.shape)}"
+                for key, slot in found.items()
+                if slot.shape != p.shape
+            ]
+            if found:
+                # Copies, since the step writes into them; in their own dtype, which for half precision is not the parameter's.
+                state[p] = {key: slot.detach().to(p.device).clone() for key, slot in found.items()}
     if wrong:
         raise ValueError("The saved state does not fit these parameters:\n  " + "\n  ".join(wrong))
     return state, groups
@@ -85,18 +102,21 @@ def _pairs_by_name(own: list[Options], saved: list[Options]) -> list[tuple[Optio
     return [(group, by_names[frozenset(group["param_names"])]) for group in own]
 
 
-def _options(mine: Options, saved: Options) -> Options:
+_ARGUMENTS = {name for method in METHODS.values() for name in method.arguments}
+
+
+def _options(mine: Options, saved: Options, method: Method) -> Options:
     """The saved options; of those that were not saved, this optimizer's own. The parameters are this optimizer's."""
     options = {**mine, **saved, "params": mine["params"]}
     if "param_names" in mine:
         options["param_names"] = mine["param_names"]
-    if "velocity" in saved:
+    if saved.keys() & _ARGUMENTS == set(method.arguments):
         return options
     # From torch.optim.SGD, which has one kind of velocity and one of decay.
-    if "momentum" not in saved:
+    if method is not MOMENTUM or saved.keys() & _ARGUMENTS != {"momentum", "dampening", "nesterov"}:
         raise ValueError(
             f"The saved state is of another optimizer: its options are {', '.join(sorted(saved.keys() - {'params'}))}. "
-            "A state of polyak.torch.Momentum or of torch.optim.SGD can be loaded."
+            f"A state of polyak.torch.{method.name}{' or of torch.optim.SGD' if method is MOMENTUM else ''} can be loaded."
         )
     if saved.get("differentiable"):
         raise ValueError("The saved state is of an SGD with differentiable=True, which this optimizer cannot go on with.")

@@ -10,6 +10,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
@@ -19,13 +20,13 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import increment_version
 
-from polyak.compile import Table, kernel, sum_of_squares
+from polyak.compile import Table, kernel, per_tensor, sum_of_squares
+from polyak.torch.distributed import Shards, Squares, each_whole
 from polyak.torch.views import beside, compute_dtype, dense_gradient, is_packed, is_sharded, local, real
 from polyak.update import Update
 
 Row = Sequence[Tensor]  # one tensor for each parameter
-Shards = tuple[Any, Any] | None  # mesh and placements of a DTensor; None for a whole tensor
-Squares = Mapping[Shards, float]
+Values = float | npt.NDArray[Any]  # of a hyperparameter: the same for all tensors, or one for each
 Addresses = npt.NDArray[np.int64]
 
 # Called once a tensor and step: from Python, each takes about 0.06 us.
@@ -72,35 +73,63 @@ class Group:
             with torch.no_grad():
                 gradients = [dense_gradient(g, w) for g, w in zip(gradients, weights, strict=True)]
         work = [(part, rows, part.prepare(gradients, rows[0])) for part in self._parts]
-        return Step(work, weights if self._sharded else None)
+        return Step(self._update, work, weights if self._sharded else None)
 
 
 class Step:
     """Tensors that were read, and their gradients as the arithmetic takes them."""
 
-    __slots__ = ("_sharded", "_work")
+    __slots__ = ("_sharded", "_squares", "_update", "_work")
 
-    def __init__(self, work: list[tuple[Any, list[Row], Any]], sharded: Row | None) -> None:
+    def __init__(self, update: Update, work: list[tuple[Any, list[Row], Any]], sharded: Row | None) -> None:
+        self._update = update
         self._work = work
         self._sharded = sharded
+        self._squares: list[list[float]] | None = None
 
     def sum_of_squares(self) -> Squares:
         """Of the gradients, as far as this process holds them: in float64, one number for each way of being sharded."""
+        squares = self._gradient_squares()
+        if self._sharded is None:
+            return {None: math.fsum(map(math.fsum, squares))}
         total: dict[Shards, float] = defaultdict(float)
-        for part, _, gradients in self._work:
-            squares = part.sums_of_squares(gradients)
-            if self._sharded is None:
-                total[None] += math.fsum(squares)
-            else:
-                for i, square in zip(part.indices, squares, strict=True):
-                    w: Any = self._sharded[i]
-                    total[(w.device_mesh, w.placements) if is_sharded(w) else None] += square
+        for (part, _, _), of_part in zip(self._work, squares, strict=True):
+            for i, square in zip(part.indices, of_part, strict=True):
+                total[_shards(self._sharded[i])] += square
         return total
 
     def apply(self, h: Mapping[str, float]) -> None:
         """Update weights and slots in place, by the values of the rule's hyperparameters."""
-        for part, rows, gradients in self._work:
-            part.update(rows, gradients, h)
+        numbers = self._update.per_tensor
+        each = self._per_tensor(numbers, h) if numbers else [h] * len(self._work)
+        for (part, rows, gradients), own in zip(self._work, each, strict=True):
+            part.update(rows, gradients, own)
+
+    def _per_tensor(self, numbers: Any, h: Mapping[str, float]) -> list[Mapping[str, Values]]:
+        """For each part the hyperparameters that its tensors have for themselves."""
+        weight_squares = [part.weight_squares(rows) for part, rows, _ in self._work]
+        g, w = map(self._of_whole_tensors, (self._gradient_squares(), weight_squares))
+        each = per_tensor(numbers, h, g, w, [t.ndim for _, rows, _ in self._work[:1] for t in rows[0]])
+        return [
+            {name: x[part.indices] if isinstance(x, np.ndarray) else x for name, x in each.items()} for part, _, _ in self._work
+        ]
+
+    def _gradient_squares(self) -> list[list[float]]:
+        """For each part the sums of squares of its gradients, which are read for them once."""
+        if self._squares is None:
+            self._squares = [part.sums_of_squares(gradients) for part, _, gradients in self._work]
+        return self._squares
+
+    def _of_whole_tensors(self, squares: list[list[float]]) -> list[float]:
+        """From the sums of squares of each part, those of the tensors, in their order; of sharded ones over all shards."""
+        indices = [i for part, _, _ in self._work for i in part.indices]
+        by_index = dict(zip(indices, (x for of_part in squares for x in of_part), strict=True))
+        in_order = [by_index[i] for i in range(len(by_index))]
+        return each_whole([_shards(w) for w in self._sharded], in_order) if self._sharded else in_order
+
+
+def _shards(w: Any) -> Shards:
+    return (w.device_mesh, w.placements) if is_sharded(w) else None
 
 
 class _Host:
@@ -117,7 +146,8 @@ class _Host:
         self._table = Table([w.numel() for w in own[0]], [list(map(_address, row)) for row in own])
         self._kernel = kernel(update, dtype)
         self._squares = sum_of_squares(dtype)
-        self._h: Mapping[str, float] | None = None
+        self._no_scalars = self._squares.scalars({})
+        self._h: Mapping[str, Values] | None = None
 
     def prepare(self, gradients: Row, weights: Row) -> tuple[Row, Addresses]:  # noqa: ARG002  (see _Elsewhere)
         """The gradients, each in the order of memory of its weight, and their addresses."""
@@ -146,10 +176,16 @@ class _Host:
         return [g.stride() for g in gradients] == self._strides
 
     def sums_of_squares(self, gradients: tuple[Row, Addresses]) -> list[float]:
-        sums = self._squares(self._table, gradients[1], {}, threads=torch.get_num_threads())
+        return self._sums(gradients[1])
+
+    def weight_squares(self, rows: Sequence[Row]) -> list[float]:  # noqa: ARG002  (see _Elsewhere)
+        return self._sums(self._table.addresses[0])
+
+    def _sums(self, addresses: Addresses) -> list[float]:
+        sums = self._squares(self._table, addresses, self._no_scalars, threads=torch.get_num_threads())
         return sums[:, 0].tolist()  # type: ignore[no-any-return]
 
-    def update(self, rows: Sequence[Row], gradients: tuple[Row, Addresses], h: Mapping[str, float]) -> None:  # noqa: ARG002
+    def update(self, rows: Sequence[Row], gradients: tuple[Row, Addresses], h: Mapping[str, Values]) -> None:  # noqa: ARG002
         if h is not self._h:
             self._h, self._scalars = h, self._kernel.scalars(h)
         self._kernel(self._table, gradients[1], self._scalars, threads=torch.get_num_threads())
@@ -175,9 +211,16 @@ class _Elsewhere:
         return [norm.item() ** 2 for norm in norms]
 
     @torch.no_grad()
-    def update(self, rows: Sequence[Row], gradients: list[Tensor], h: Mapping[str, float]) -> None:
-        scalars = self._update.Hyperparameters(*(h[name] for name in self._update.Hyperparameters._fields))
-        for i, g in zip(self.indices, gradients, strict=True):
+    def weight_squares(self, rows: Sequence[Row]) -> list[float]:
+        return self.sums_of_squares([real(rows[0][i]) for i in self.indices])
+
+    @torch.no_grad()
+    def update(self, rows: Sequence[Row], gradients: list[Tensor], h: Mapping[str, Values]) -> None:
+        n = len(gradients)
+        values = [h[name] for name in self._update.Hyperparameters._fields]
+        columns = [x.tolist() if isinstance(x, np.ndarray) else repeat(x, n) for x in values]
+        for i, g, *numbers in zip(self.indices, gradients, *columns, strict=True):
+            scalars = self._update.Hyperparameters(*numbers)
             stored = [real(row[i]) for row in rows]
             w, *slots = (t.to(g.dtype) for t in stored)
             w_new, slots_new = self._update.apply(g, w, tuple(slots), scalars)
