@@ -5,9 +5,27 @@ import numpy as np
 import pytest
 from keras import ops
 
+import polyak.keras
+import textbook
+
 BACKEND = keras.backend.backend()
 on_tensorflow = pytest.mark.skipif(BACKEND != "tensorflow", reason="about TensorFlow alone")
 on_jax = pytest.mark.skipif(BACKEND != "jax", reason="about JAX alone")
+
+
+# For each rule that is not `Momentum`'s: how to make it, by a learning rate of 0.1 and options, and the same for the textbook.
+RULES = {
+    "qhm": (lambda **options: polyak.keras.QHM(0.1, 0.9, 0.75, **options), {"m": 0.9, "nu": 0.75}),
+    "aggmo_1": (lambda **options: polyak.keras.AggMo(0.1, (0.9,), **options), {"momenta": (0.9,)}),
+    "aggmo_3": (lambda **options: polyak.keras.AggMo(0.1, (0.0, 0.5, 0.95), **options), {"momenta": (0.0, 0.5, 0.95)}),
+    "signum": (lambda **options: polyak.keras.Signum(0.1, 0.9, **options), {"m": 0.9}),
+    "sign_descent": (lambda **options: polyak.keras.Signum(0.1, 0, **options), {}),
+    "lion": (lambda **options: polyak.keras.Lion(0.1, 0.8, 0.95, **options), {"b1": 0.8, "b2": 0.95}),
+    "schedule_free": (
+        lambda **options: polyak.keras.ScheduleFree(0.1, 0.9, **options),
+        {"m": 0.9, "c": [float(c) for c in textbook.average_weights(0, 20)]},
+    ),
+}
 
 
 def variable(value, name="w", dtype="float32"):
@@ -56,6 +74,11 @@ def run(optimizer, start, gradients, mode="loop"):
         step([np.asarray(g, "float32")])
         weights.append(numpy(w).copy())
     return np.array(weights)
+
+
+def state_of(optimizer, variables):
+    """Copies of the weights and of the optimizer's slots."""
+    return [numpy(v).copy() for v in [*variables, *(slot for slots in optimizer._state.slots for slot in slots)]]
 
 
 def small_model(layers=(8,), dtype=None):

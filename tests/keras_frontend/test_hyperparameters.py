@@ -151,3 +151,43 @@ def test_new_values_do_not_compile_again():
     for g in GRADIENTS:
         step([g])
     assert len(traces) == 1
+
+
+# What was used at the last step, which the portable state of an optimizer needs.
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_learning_rate_of_the_last_step(mode):
+    optimizer = Momentum(0.5)
+    w = variable(START)
+    step = stepper(optimizer, [w], mode)
+    assert optimizer._last_learning_rate is None
+    optimizer.learning_rate = 0.25
+    assert optimizer._last_learning_rate is None
+    step([GRADIENTS[0]])
+    assert optimizer._last_learning_rate == 0.25
+    optimizer.learning_rate = 0.125
+    optimizer.learning_rate = 0.75
+    assert optimizer._last_learning_rate == 0.25
+    step([GRADIENTS[1]])
+    assert optimizer._last_learning_rate == 0.75
+    scheduled = Momentum(lambda step: 1 / (1 + step))
+    assert scheduled._last_learning_rate is None
+    step = stepper(scheduled, [w], mode)
+    for g in GRADIENTS[:2]:
+        step([g])
+    assert scheduled._last_learning_rate == 0.5
+
+
+def test_the_learning_rate_of_the_last_step_is_unknown_after_loading(tmp_path):
+    x, y = small_data()
+    model = small_model()
+    model.compile(Momentum(0.5), loss="mse")
+    model.fit(x, y, verbose=0)
+    model.optimizer.learning_rate = 0.25
+    assert model.optimizer._last_learning_rate == 0.5
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert loaded.optimizer._last_learning_rate is None
+    loaded.fit(x, y, verbose=0)
+    assert loaded.optimizer._last_learning_rate == 0.25

@@ -1,4 +1,7 @@
-"""keras.optimizers.SGD is velocity="step", torch.optim.SGD is velocity="gradient", also while the learning rate changes."""
+"""keras.optimizers.SGD is velocity="step", torch.optim.SGD is velocity="gradient", also while the learning rate changes.
+
+keras.optimizers.Lion is Lion with other names for b1 and b2.
+"""
 
 import keras
 import numpy as np
@@ -6,7 +9,7 @@ import pytest
 import torch
 
 from keras_support import BACKEND, numpy, variable
-from polyak.keras import Momentum
+from polyak.keras import Lion, Momentum
 
 RATES = [0.1] * 10 + [0.01] * 10 + [0.2] * 10
 GRADIENTS = np.random.default_rng(0).standard_normal((30, 6)).astype("float32")
@@ -50,3 +53,12 @@ def test_torch_sgd(nesterov, decay):
 
 def test_the_two_differ_when_the_learning_rate_changes():
     assert np.abs(weights(Momentum(0.1, 0.9)) - weights(Momentum(0.1, 0.9, velocity="step"))).max() > 0.1
+
+
+@pytest.mark.parametrize("decay", [None, 0.01])
+def test_keras_lion(decay):
+    if decay and BACKEND == "torch":
+        pytest.skip("keras.optimizers.Lion (3.15) on PyTorch fails as SGD does")
+    peer = weights(keras.optimizers.Lion(0.1, beta_1=0.8, beta_2=0.95, weight_decay=decay))
+    options = {"weight_decay": decay, "decay": "decoupled"} if decay else {}
+    np.testing.assert_allclose(weights(Lion(0.1, b1=0.8, b2=0.95, **options)), peer, **TOLERANCE)

@@ -8,6 +8,14 @@ The optimizers here are `keras.optimizers.Optimizer`s: they serve in `model.comp
 `stateless_apply` and under `tf.distribute`, and they are saved in `.keras` files.
 """
 
+from polyak.keras.aggmo import AggMo
+from polyak.keras.averaged import Averaged
+from polyak.keras.guard import FiniteCheck
+from polyak.keras.lars import LARS
+from polyak.keras.lion import Lion
 from polyak.keras.momentum import Momentum
+from polyak.keras.qhm import QHM
+from polyak.keras.schedule_free import ScheduleFree
+from polyak.keras.signum import Signum
 
-__all__ = ["Momentum"]
+__all__ = ["LARS", "QHM", "AggMo", "Averaged", "FiniteCheck", "Lion", "Momentum", "ScheduleFree", "Signum"]

@@ -1,20 +1,22 @@
 """The update on JAX: one XLA program that returns all new values."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 from keras import ops
+from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from polyak.keras.values import new_values
-from polyak.update import Update
+from polyak.keras import values
+from polyak.keras.values import Numbers, Plan
 
 
 # Inside a step that the user compiles, this is inlined; called from a plain loop, it is the compiled step.
 @partial(jax.jit, static_argnums=0)
-def _all_new_values(updates: tuple[Update, ...], grads: Any, weights: Any, slots: Any, hyperparameters: Any) -> Any:
-    return [new_values(u, g, w, ss, hyperparameters) for u, g, w, ss in zip(updates, grads, weights, slots, strict=True)]
+def _new_values(plan: Plan, grads: Any, weights: Any, slots: Any, numbers: Any, counts: Any, step: Any) -> Any:
+    results, bad = values.new_values(plan, grads, weights, slots, numbers)
+    return results, counts if bad is None else values.counted(plan, counts, bad, step)
 
 
 def dense(grads: Iterable[Any]) -> list[Any]:
@@ -27,31 +29,30 @@ def one_by_one() -> bool:
     return False
 
 
-class Step:
+def on_host() -> bool:
+    """Whether the values of variables can be read: this is no code that is being traced."""
+    return not in_stateless_scope()
+
+
+def branches() -> bool:
+    """Whether a step is computed in host memory, where it may contain branches: see `values.Plan`."""
+    return jax.default_backend() == "cpu"
+
+
+class Step(values.Step):
     """The update of all variables, whose values may be those of a stateless scope."""
 
-    def __init__(
-        self,
-        updates: Sequence[Update],
-        variables: Sequence[Any],
-        slots: Sequence[Sequence[Any]],
-        constants: Mapping[str, float],
-    ) -> None:
-        self._updates = updates
-        self._targets = list(zip(variables, slots, strict=True))
-        self._constants = dict(constants)
-
-    def __call__(self, indices: tuple[int, ...], grads: Sequence[Any], varying: Mapping[str, Any]) -> None:
-        """Update the variables at `indices` by `grads`, with the values of the varying hyperparameters at this step."""
+    def __call__(self, indices: tuple[int, ...], grads: Sequence[Any], varying: Sequence[Numbers], step: Any) -> None:
+        """See the base class."""
+        plan = self._plan.of(indices)
         targets = [self._targets[i] for i in indices]
-        results = _all_new_values(
-            tuple(self._updates[i] for i in indices),
+        results, counts = _new_values(
+            plan,
             list(grads),
             [w.value for w, _ in targets],
             [[s.value for s in slots] for _, slots in targets],
-            self._constants | {name: ops.convert_to_tensor(h) for name, h in varying.items()},
+            self.numbers([{name: ops.convert_to_tensor(h) for name, h in now.items()} for now in varying]),
+            [c.value for c in self._counts],
+            ops.convert_to_tensor(step),
         )
-        for (w, slots), (w_new, slots_new) in zip(targets, results, strict=True):
-            w.assign(w_new)
-            for s, s_new in zip(slots, slots_new, strict=True):
-                s.assign(s_new)
+        self.store(plan, results, counts)

@@ -1,15 +1,13 @@
 """Momentum in Keras."""
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import keras
-from keras.optimizers.schedules import LearningRateSchedule
 
-from polyak.arguments import check_dampening, check_momentum
+from polyak.groups import Given
+from polyak.keras.hyperparameters import Hyperparameter, Number
 from polyak.keras.optimizer import Optimizer
-from polyak.keras.schedules import as_schedule
-from polyak.rules import heavy_ball
+from polyak.methods import MOMENTUM
 
 
 @keras.saving.register_keras_serializable(package="polyak")
@@ -37,9 +35,20 @@ class Momentum(Optimizer):
         weight_decay: A coefficient >= 0, together with `decay`. `exclude_from_weight_decay` leaves variables out.
         decay: "coupled" adds weight_decay * w to the gradient, as torch.optim.SGD does with its weight_decay. "decoupled"
             takes learning_rate * weight_decay * w from the weight beside the step, as Keras's optimizers do with theirs.
+        cautious: Weights move only where the step goes down the present gradient; see `polyak.update.cautious_step`.
+        cautious_decay: The decoupled decay acts only where the step goes its way; see `polyak.update.cautious_decay`.
+        finite: What becomes of a step in which a gradient has a NaN or an infinity. "skip" leaves it out, so that weights and
+            slots stay as they are, and counts it in `skipped`. "error" also raises FloatingPointError, with the names of the
+            variables, when the host looks: at once in a loop that is not compiled, else at `check_finite()`, at `skipped`, at
+            the end of fit(), and at the end of each epoch with `polyak.keras.FiniteCheck`. "off" does not look. Either way
+            schedules go on.
+        groups: Numbers that differ for some variables: for each regular expression, a dict with any of `learning_rate`,
+            `momentum` (numbers or schedules) and `weight_decay`. A variable belongs to the first one that is found in its
+            path. They stay as they are given.
         clipnorm: As in every Keras optimizer, as are the following. The norm of each gradient is at most this.
         clipvalue: Each element of a gradient is at most this in magnitude.
-        global_clipnorm: The norm of all gradients together is at most this.
+        global_clipnorm: The norm of all gradients together is at most this. A norm that is not finite is not hidden: see
+            `polyak.update.clip_scale`.
         use_ema: Keep a moving average of the weights.
         ema_momentum: How much of that average survives a step.
         ema_overwrite_frequency: After how many steps the average replaces the weights.
@@ -53,7 +62,8 @@ class Momentum(Optimizer):
 
     Raises:
         ValueError: A number out of its range, an unknown `velocity` or `decay`, weight_decay and decay without each other,
-            or options of which one would have no effect (nesterov or dampening with momentum=0, ...).
+            or options of which one would have no effect (nesterov or dampening with momentum=0, a pattern in `groups` that is
+            found in no path when the optimizer is built, ...).
         TypeError: An argument of another type; a callable that does not take the step.
 
     Example:
@@ -62,18 +72,24 @@ class Momentum(Optimizer):
         >>> model.compile(polyak.keras.Momentum(0.1, momentum=0.9, nesterov=True), loss="mse")
     """
 
-    _fixed = (*Optimizer._fixed, "nesterov", "velocity", "dampening")
+    _method = MOMENTUM
+
+    momentum = Hyperparameter()
 
     def __init__(
         self,
-        learning_rate: float | LearningRateSchedule | Callable[[Any], Any] = 0.01,
-        momentum: float | LearningRateSchedule | Callable[[Any], Any] = 0.9,
+        learning_rate: Number = 0.01,
+        momentum: Number = 0.9,
         *,
         nesterov: bool = False,
         velocity: Literal["gradient", "step", "average"] = "gradient",
         dampening: float = 0.0,
         weight_decay: float | None = None,
         decay: Literal["coupled", "decoupled"] | None = None,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        finite: Literal["error", "skip", "off"] = "off",
+        groups: Given | None = None,
         clipnorm: float | None = None,
         clipvalue: float | None = None,
         global_clipnorm: float | None = None,
@@ -82,18 +98,17 @@ class Momentum(Optimizer):
         ema_overwrite_frequency: int | None = None,
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
-        name: str = "momentum",
+        name: str | None = None,
     ) -> None:
-        given = as_schedule("momentum", momentum) or check_momentum(momentum)
-        dampening = check_dampening(dampening)
-        rule = heavy_ball(momentum=given != 0, velocity=velocity, nesterov=nesterov, dampening=dampening)
         super().__init__(
-            rule,
             learning_rate,
-            varying=("momentum",) if "momentum" in rule.hyperparameters else (),
-            constants={"dampening": dampening},
+            {"momentum": momentum, "nesterov": nesterov, "velocity": velocity, "dampening": dampening},
             weight_decay=weight_decay,
             decay=decay,
+            cautious=cautious,
+            cautious_decay=cautious_decay,
+            finite=finite,
+            groups=groups,
             clipnorm=clipnorm,
             clipvalue=clipvalue,
             global_clipnorm=global_clipnorm,
@@ -104,47 +119,3 @@ class Momentum(Optimizer):
             gradient_accumulation_steps=gradient_accumulation_steps,
             name=name,
         )
-        self.nesterov = nesterov
-        self.velocity = velocity
-        self.dampening = dampening
-        self._given_momentum = given
-        self._momentum = self._add_hyperparameter("momentum", given) if self._varying else given
-
-    @property
-    def momentum(self) -> Any:
-        """The momentum at this step: the variable that holds it, or the value of its schedule."""
-        return self._now(self._momentum)
-
-    @momentum.setter
-    def momentum(self, value: Any) -> None:
-        if not self._varying:
-            raise TypeError(
-                f"This optimizer was made with momentum=0 and keeps no velocity; momentum={value!r} would need one. "
-                "Make it with the momentum that it shall have."
-            )
-        self._assign_number("momentum", self._momentum, value, check_momentum)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make this optimizer again, without its state.
-
-        `momentum` is the one it was made with: a later assignment is state, and is saved and loaded with the velocities.
-        """
-        given = self._given_momentum
-        if isinstance(given, LearningRateSchedule):
-            given = keras.optimizers.schedules.serialize(given)
-        return {
-            **super().get_config(),
-            "momentum": given,
-            "nesterov": self.nesterov,
-            "velocity": self.velocity,
-            "dampening": self.dampening,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Momentum":
-        """The optimizer that `get_config` describes."""
-        momentum = config["momentum"]
-        if isinstance(momentum, dict):
-            momentum = keras.saving.deserialize_keras_object(momentum, custom_objects=custom_objects)
-        optimizer: Momentum = super().from_config({**config, "momentum": momentum}, custom_objects)
-        return optimizer

@@ -1,6 +1,7 @@
-"""What the Keras front-ends of all rules have in common: storage, hyperparameters and the hooks of Keras's base class."""
+"""What the Keras front-ends of all methods have in common: storage, hyperparameters and the hooks of Keras's base class."""
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
 from types import MappingProxyType, SimpleNamespace
@@ -11,11 +12,14 @@ from keras import ops
 from keras.initializers import Constant
 from keras.optimizers.schedules import LearningRateSchedule
 
-from polyak.arguments import check_decay, check_learning_rate
-from polyak.keras.schedules import as_schedule
-from polyak.keras.values import compute_dtype
-from polyak.rules import Rule
-from polyak.update import pipeline
+from polyak.arguments import check_cautious, check_decay, check_finite, check_learning_rate, number
+from polyak.groups import Given
+from polyak.keras.groups import Groups, deserialized, path_of, serialized
+from polyak.keras.guard import Guard
+from polyak.keras.hyperparameters import Common, Hyperparameter, checked
+from polyak.keras.values import Plan, compute_dtype, is_complex
+from polyak.methods import Method
+from polyak.update import Update, pipeline
 
 _BACKEND = keras.backend.backend()
 if _BACKEND not in ("tensorflow", "jax", "torch"):
@@ -25,45 +29,86 @@ if _BACKEND not in ("tensorflow", "jax", "torch"):
     )
 _backend: Any = import_module(f"polyak.keras.{_BACKEND}")
 
+# Part of the compiled step, where a later assignment would have no effect.
+_FIXED = ("weight_decay", "decay", "cautious", "cautious_decay", "finite", "groups", "global_clipnorm")
+
 
 class Optimizer(keras.optimizers.Optimizer):
-    """A Keras optimizer that applies a rule. A subclass chooses the rule and takes its arguments.
+    """A Keras optimizer that applies a method. A subclass names the method and takes its arguments.
 
     Args:
-        rule: The rule.
         learning_rate: A number, a Keras schedule or a callable of the step.
-        varying: The names of the rule's other hyperparameters that can change from step to step. Each is an attribute of
-            the subclass that gives its present value.
-        constants: The rule's hyperparameters that cannot, by name.
-        weight_decay: The coefficient, 0 or None for none.
-        decay: "coupled" or "decoupled".
-        **base: Arguments of `keras.optimizers.Optimizer`.
+        arguments: The method's own arguments by name.
+        weight_decay, decay, cautious, cautious_decay, finite, groups, global_clipnorm: As in `Momentum`.
+        name: The optimizer's name; by default the method's in lower case.
+        **base: Other arguments of `keras.optimizers.Optimizer`.
     """
 
-    # Part of the compiled step, where a later assignment would have no effect.
-    _fixed: tuple[str, ...] = ("weight_decay", "decay")
+    _method: Method
+
+    learning_rate = Hyperparameter()
 
     def __init__(
         self,
-        rule: Rule,
         learning_rate: Any,
+        arguments: Mapping[str, Any],
         *,
-        varying: tuple[str, ...] = (),
-        constants: Mapping[str, float] = MappingProxyType({}),
         weight_decay: float | None = None,
         decay: Any = None,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        finite: Any = "off",
+        groups: Given | None = None,
+        global_clipnorm: float | None = None,
+        name: str | None = None,
         **base: Any,
     ) -> None:
-        coefficient, decay = check_decay(weight_decay or 0.0, decay)
-        schedule = as_schedule("learning_rate", learning_rate)
-        super().__init__(learning_rate=schedule or check_learning_rate(learning_rate), weight_decay=coefficient or None, **base)
-        self.decay = decay
+        if unknown := base.keys() - Common.__annotations__.keys():
+            raise TypeError(
+                f"{type(self).__name__}() got an unexpected keyword argument {min(unknown)!r}. It takes "
+                f"{', '.join(['learning_rate', *arguments, *Common.__annotations__])}."
+            )
+        method = self._method
+        numbers = {name: checked(name, arguments[name], check) for name, check in method.varying.items()}
+        numbers |= {name: check(arguments[name]) for name, check in method.constants.items()}
+        given = {**numbers, **{name: arguments[name] for name in method.options}}
+        own_groups = Groups(groups, method, decay)
+        # One rule for all groups: a momentum is 0 for good, and needs no slot, where it is 0 in all of them.
+        not_zero = {
+            n: next((x for x in own_groups.all_values(n, given[n]) if isinstance(x, LearningRateSchedule) or x != 0), 0.0)
+            for n in method.varying
+        }
+        rule = method.choose(**{**given, **not_zero})
+        coefficients = [
+            check_decay(x, decay if x else None)[0] for x in own_groups.all_values("weight_decay", weight_decay or 0)
+        ]
+        check_decay(max(coefficients), decay)
+        check_cautious(cautious, cautious_decay, decay)
+        pipeline(rule, decay)  # which not every rule can have
+        check_finite(finite)
+
+        super().__init__(
+            learning_rate=checked("learning_rate", learning_rate, check_learning_rate),
+            weight_decay=coefficients[0] or None,
+            global_clipnorm=_checked_norm(global_clipnorm),
+            name=name or method.name.lower(),
+            **base,
+        )
+        # Past setattr, with which TensorFlow wraps tuples and dicts, to find variables in them.
+        self.__dict__.update({name: given[name] for name in (*method.constants, *method.options)})
+        self.__dict__.update(decay=decay, cautious=cautious, cautious_decay=cautious_decay, finite=finite, groups=groups)
         self._rule = rule
-        self._varying = varying
-        self._constants = MappingProxyType({"weight_decay": coefficient, **constants})
+        self._given = MappingProxyType(given)
+        self._groups = own_groups
+        stored = {name: self._add_hyperparameter(name, given[name]) for name in method.varying if name in rule.hyperparameters}
+        self._stored = MappingProxyType({"learning_rate": self._learning_rate, **stored})
+        self._guard: Guard | None = None
+        # The learning rate of the last step, if the step count is what it was then; else it is the present one.
+        self._remembered_at = 0
+        self._remembered: float | None = None
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in self._fixed and name in self.__dict__:
+        if name in self.__dict__ and name in (*_FIXED, *self._method.constants, *self._method.options):
             raise AttributeError(
                 f"{name} is fixed when the optimizer is made, since the compiled step contains it. Make a new optimizer for "
                 f"{name}={value!r}."
@@ -71,15 +116,6 @@ class Optimizer(keras.optimizers.Optimizer):
         super().__setattr__(name, value)
 
     # Hyperparameters that change from step to step.
-
-    @property
-    def learning_rate(self) -> Any:
-        """The learning rate at this step: the variable that holds it, or the value of its schedule."""
-        return self._get_current_learning_rate()
-
-    @learning_rate.setter
-    def learning_rate(self, value: Any) -> None:
-        self._assign_number("learning_rate", self._learning_rate, value, check_learning_rate)
 
     def _add_hyperparameter(self, name: str, value: float | LearningRateSchedule) -> Any:
         """Storage for a hyperparameter: a variable, which compiled steps read, or its schedule."""
@@ -94,18 +130,44 @@ class Optimizer(keras.optimizers.Optimizer):
             name=name,
         )
 
-    def _now(self, stored: Any) -> Any:
+    def _now(self, name: str) -> Any:
         """The value at this step. The count of steps is the one that Keras gives to schedules of the learning rate."""
+        stored = self._stored.get(name, self._given.get(name))
         return stored(self._iterations) if isinstance(stored, LearningRateSchedule) else stored
 
-    def _assign_number(self, name: str, stored: Any, value: Any, check: Callable[[Any], float]) -> None:
+    def _get_current_learning_rate(self) -> Any:
+        return self._now("learning_rate")
+
+    def _assign(self, name: str, value: Any) -> None:
         """Change a hyperparameter between steps."""
-        if not isinstance(stored, keras.Variable):
+        if name not in self._stored:
+            raise TypeError(
+                f"This optimizer was made with {name}=0 and keeps no velocity; {name}={value!r} would need one. "
+                f"Make it with the {name} that it shall have."
+            )
+        stored = self._stored[name]
+        if isinstance(stored, LearningRateSchedule):
             raise TypeError(
                 f"{name} follows a schedule, which is part of the compiled step; {name}={value!r} could not take its place. "
                 f"Make the optimizer with a number for {name} to assign to it."
             )
-        stored.assign(check(value))
+        x = check_learning_rate(value) if name == "learning_rate" else self._method.varying[name](value)
+        if name == "learning_rate" and _backend.on_host():
+            self._last_learning_rate = self._last_learning_rate
+        stored.assign(x)
+
+    @property
+    def _last_learning_rate(self) -> float | None:
+        """The learning rate of the last step, outside all groups; None if there was none or, after loading, it is not known."""
+        count = int(ops.convert_to_numpy(self._iterations))
+        if count == self._remembered_at:
+            return self._remembered
+        now = self._learning_rate
+        return float(ops.convert_to_numpy(now(count - 1) if isinstance(now, LearningRateSchedule) else now))
+
+    @_last_learning_rate.setter
+    def _last_learning_rate(self, value: float | None) -> None:
+        self._remembered_at, self._remembered = int(ops.convert_to_numpy(self._iterations)), value
 
     # Storage.
 
@@ -113,17 +175,64 @@ class Optimizer(keras.optimizers.Optimizer):
         """Create the slots, one of each kind for every variable."""
         if self.built:
             return
+        self._check_real(variables)
+        groups = self._groups.of(variables)
         super().build(variables)
-        slots = [tuple(self._add_slot(name, v) for name in self._rule.slots) for v in variables]
-        updates = [pipeline(self._rule, self.decay if self._use_weight_decay(v) else None) for v in variables]
-        # In a namespace of their own: Keras and TensorFlow wrap lists that are attributes, to find variables in them.
-        self._state = SimpleNamespace(
-            slots=slots, updates=updates, step=_backend.Step(updates, list(variables), slots, self._constants)
+        updates = tuple(self._update_of(v, group) for v, group in zip(variables, groups, strict=True))
+        plan = Plan(
+            updates, groups, tuple(range(len(updates))), self.global_clipnorm, self.finite != "off", _backend.branches()
         )
+        if plan.guarded:
+            self._guard = Guard(self, list(map(path_of, variables)))
+        slots = [tuple(self._add_slot(name, v) for name in self._rule.slots) for v in variables]
+        step = _backend.Step(plan, list(variables), slots, self._constants(), self._guard.variables if self._guard else ())
+        # In a namespace of their own: Keras and TensorFlow wrap lists that are attributes, to find variables in them.
+        self._state = SimpleNamespace(slots=slots, updates=updates, groups=groups, step=step)
+
+    def _check_real(self, variables: Any) -> None:
+        """Refuse complex variables where the step goes by signs, which complex numbers do not have."""
+        by_sign = self._method.name if self._method.signs else "cautious=True" if self.cautious else None
+        for v in variables:
+            if is_complex(v) and (by_sign or self.cautious_decay):
+                raise TypeError(
+                    f"{by_sign or 'cautious_decay=True'} compares signs, which complex numbers do not have; {path_of(v)} is of "
+                    f"{keras.backend.standardize_dtype(v.dtype)}."
+                )
+
+    def _update_of(self, variable: Any, group: int) -> Update:
+        override = [{}, *self._groups.overrides.values()][group]
+        decays = override.get("weight_decay", self.weight_decay) and self._use_weight_decay(variable)
+        return pipeline(
+            self._rule,
+            self.decay if decays else None,
+            scale=self.global_clipnorm is not None,
+            cautious=self.cautious,
+            cautious_decay=self.cautious_decay and bool(decays),
+        )
+
+    def _constants(self) -> list[dict[str, Any]]:
+        """The hyperparameters that never change: those outside all groups, then what each group has of its own."""
+        of_method = self._method.numbers({name: self._given[name] for name in self._method.constants})
+        numbers = [
+            {name: x for name, x in override.items() if not isinstance(x, LearningRateSchedule)}
+            for override in self._groups.overrides.values()
+        ]
+        return [{"weight_decay": self.weight_decay or 0.0, **of_method}, *numbers]
+
+    def _hyperparameters(self, learning_rate: Any) -> list[dict[str, Any]]:
+        """The hyperparameters that may change, at this step: those outside all groups, then what each group has of its own."""
+        scheduled = [
+            {name: x(self._iterations) for name, x in override.items() if isinstance(x, LearningRateSchedule)}
+            for override in self._groups.overrides.values()
+        ]
+        now = {name: self._now(name) for name in self._stored}
+        # Of gradients that are accumulated, several calls make a step.
+        of_step = self._method.at_step(ops.convert_to_tensor(self.iterations), self._given)
+        return [{**now, **of_step, "learning_rate": learning_rate}, *scheduled]
 
     def _add_slot(self, name: str, variable: Any) -> Any:
         """A slot in the dtype of the arithmetic, which the base class's own method would make in the variable's dtype."""
-        path = getattr(variable, "path", variable.name).replace("/", "_").replace(":", "_")
+        path = path_of(variable).replace("/", "_").replace(":", "_")
         beside = nullcontext()
         if _BACKEND == "tensorflow":
             value = variable.value if isinstance(variable, keras.Variable) else variable
@@ -136,51 +245,116 @@ class Optimizer(keras.optimizers.Optimizer):
                 name=f"{path}_{name}",
             )
 
+    def load_own_variables(self, store: Any) -> None:
+        """Load the state of this optimizer."""
+        super().load_own_variables(store)
+        if not isinstance(self._learning_rate, LearningRateSchedule):
+            self._last_learning_rate = None  # a number may have been assigned after the last step
+
     # The step.
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
-        """Update the variables by their gradients, after clipping; see `keras.optimizers.Optimizer.apply`."""
+        """Update the variables by their gradients, after clipping; see `keras.optimizers.Optimizer.apply`.
+
+        Raises:
+            FloatingPointError: In a loop that is not compiled, with `finite="error"`: a gradient is not finite.
+        """
         super().apply(_backend.dense(grads), trainable_variables)
+        if _backend.on_host():
+            self.check_finite()
 
     def _apply_weight_decay(self, variables: Any) -> None:
         """Nothing: the decay is part of the update."""
 
-    def _hyperparameters(self, learning_rate: Any) -> dict[str, Any]:
-        return {"learning_rate": learning_rate, **{name: getattr(self, name) for name in self._varying}}
+    def _clip_gradients(self, grads: Any) -> Any:
+        """Clipping by the norm of all gradients is part of the update; what Keras does to each by itself is left to it."""
+        return grads if self.global_clipnorm is not None else super()._clip_gradients(grads)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
-        """Update all variables at once, unless a distribution strategy wants to do it one by one."""
-        indices = tuple(self._get_variable_index(v) for v in trainable_variables)
-        if len(set(indices)) != len(indices):
-            raise ValueError("A variable was given more than once in one step. Add its gradients up and give it once.")
+        """Update all variables at once, or as a distribution strategy wants it."""
+        indices = self._indices(trainable_variables)
         if _backend.one_by_one():
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         else:
-            self._state.step(indices, grads, self._hyperparameters(learning_rate))
+            self._state.step(indices, grads, self._hyperparameters(learning_rate), self._iterations)
+
+    def _distributed_tf_update_step(self, distribution: Any, grads_and_vars: Any, learning_rate: Any) -> None:
+        """Update the copies of the variables by gradients that were summed over the replicas."""
+        grads, variables = zip(*grads_and_vars, strict=True)
+        varying = self._hyperparameters(learning_rate)
+        self._state.step.update_copies(distribution, self._indices(variables), grads, variables, varying, self._iterations)
+
+    def _indices(self, variables: Any) -> tuple[int, ...]:
+        indices = tuple(self._get_variable_index(v) for v in variables)
+        if len(set(indices)) != len(indices):
+            raise ValueError("A variable was given more than once in one step. Add its gradients up and give it once.")
+        return indices
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update one variable; under a distribution strategy, the copy of it on the present device."""
-        index = self._get_variable_index(variable)
-        varying = self._hyperparameters(learning_rate)
-        if not _backend.one_by_one():
-            self._state.step((index,), [gradient], varying)
-            return
-        slots = self._state.slots[index]
-        w_new, slots_new = _backend.new_values_of_one(
-            self._state.updates[index], gradient, variable, slots, {**self._constants, **varying}
-        )
-        self.assign(variable, w_new)
-        for s, s_new in zip(slots, slots_new, strict=True):
-            self.assign(s, s_new)
+        """Update one variable. To `global_clipnorm` and `finite`, its gradient is all there is."""
+        self._state.step(self._indices([variable]), [gradient], self._hyperparameters(learning_rate), self._iterations)
+
+    # Steps that were left out.
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were left out because a gradient was not finite; 0 with `finite="off"`.
+
+        Raises:
+            FloatingPointError: As `check_finite`.
+        """
+        self.check_finite()
+        return self._guard.skipped if self._guard else 0
+
+    def check_finite(self) -> None:
+        """Report steps that were left out since this was last called.
+
+        A loop that is not compiled calls it at each step, and fit() at its end.
+
+        Raises:
+            FloatingPointError: With `finite="error"`, if there were some: names the variables whose gradients were not finite.
+        """
+        if self._guard and self.finite == "error":
+            self._guard.report()
 
     def finalize_variable_values(self, var_list: Any) -> None:
-        """Put the moving averages in the place of the weights, if there are any; fit() does it at its end."""
+        """Put the moving averages in the place of the weights, if there are any, and report; fit() does it at its end."""
         super().finalize_variable_values(var_list)
         if self.use_ema and _BACKEND == "jax":
             # Keras makes weight and average one array there, and the next fit() could not donate its buffer twice.
             for variable in var_list:
                 variable.assign(ops.copy(variable.value))
+        if _backend.on_host():
+            self.check_finite()
+
+    # Configuration.
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this optimizer again, without its state."""
-        return {**super().get_config(), "decay": self.decay}
+        """The arguments that make this optimizer again, without its state.
+
+        Those of the method are the ones it was made with: a later assignment is state, and is saved and loaded with the slots.
+        """
+        return {
+            **super().get_config(),
+            **{name: serialized(value) for name, value in self._given.items()},
+            **{name: getattr(self, name) for name in ("decay", "cautious", "cautious_decay", "finite")},
+            "groups": self._groups.get_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Optimizer":
+        """The optimizer that `get_config` describes."""
+        groups = config.get("groups") and {
+            pattern: {name: deserialized(value, custom_objects) for name, value in numbers.items()}
+            for pattern, numbers in config["groups"].items()
+        }
+        own = {name: deserialized(config[name], custom_objects) for name in cls._method.arguments if name in config}
+        optimizer: Optimizer = super().from_config({**config, **own, "groups": groups}, custom_objects)
+        return optimizer
+
+
+def _checked_norm(value: Any) -> float | None:
+    """A bound of the global norm: above 0, or None."""
+    if value is not None and not 0 < number("global_clipnorm", value) <= math.inf:
+        raise ValueError(f"global_clipnorm must be above 0, or None; got {value!r}. 1.0 is usual.")
+    return None if value is None else float(value)

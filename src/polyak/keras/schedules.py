@@ -7,7 +7,12 @@ import keras
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
+from polyak import schedules
 from polyak.arguments import check_takes_step
+
+# So that models with such schedules can be loaded.
+for _schedule in (schedules.cosine, schedules.demon, schedules.piecewise, schedules.piecewise_linear, schedules.sutskever):
+    keras.saving.register_keras_serializable(package="polyak")(_schedule)
 
 
 @keras.saving.register_keras_serializable(package="polyak")

@@ -1,16 +1,18 @@
 """The update on PyTorch: the compiled kernel for tensors in host memory, torch operations for all others."""
 
+import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
 from keras import ops
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from polyak.keras.values import new_values
+from polyak.keras import values
+from polyak.keras.values import Numbers, Plan
 from polyak.torch.tensors import Group
-from polyak.update import Update
+from polyak.update import Update, clip_scale
 
 
 def dense(grads: Iterable[Any]) -> list[Any]:
@@ -23,43 +25,77 @@ def one_by_one() -> bool:
     return False
 
 
-class Step:
+def on_host() -> bool:
+    """Whether the values of variables can be read: they are not those of a stateless scope."""
+    return not in_stateless_scope()
+
+
+def branches() -> bool:
+    """Whether `values.new_values` may contain branches: not here, where it serves for tensors on devices."""
+    return False
+
+
+class Step(values.Step):
     """The update of all variables."""
 
-    def __init__(
-        self,
-        updates: Sequence[Update],
-        variables: Sequence[Any],
-        slots: Sequence[Sequence[Any]],
-        constants: Mapping[str, float],
-    ) -> None:
-        self._updates = updates
-        self._targets = list(zip(variables, slots, strict=True))
-        self._constants = dict(constants)
-        self._groups = {update: Group(update) for update in updates}
+    def __init__(self, plan: Any, variables: Any, slots: Any, constants: Any, counts: Any) -> None:
+        super().__init__(plan, variables, slots, constants, counts)
+        self._tensors = {key: Group(key[0]) for key in zip(plan.updates, plan.groups, strict=True)}
 
     @torch.no_grad()
-    def __call__(self, indices: tuple[int, ...], grads: Sequence[Any], varying: Mapping[str, Any]) -> None:
-        """Update the variables at `indices` by `grads`, with the values of the varying hyperparameters at this step."""
+    def __call__(self, indices: tuple[int, ...], grads: Sequence[Any], varying: Sequence[Numbers], step: Any) -> None:
+        """See the base class."""
+        plan = self._plan.of(indices)
         if in_stateless_scope():  # the values are the caller's, and not to be written to
-            self._assign(indices, grads, self._constants | dict(varying))
-            return
-        h = self._constants | {name: _scalar(value) for name, value in varying.items()}
-        members: dict[Update, list[tuple[int, Any]]] = defaultdict(list)
-        for i, g in zip(indices, grads, strict=True):
-            members[self._updates[i]].append((i, g))
-        for update, pairs in members.items():
-            targets = [self._targets[i] for i, _ in pairs]
-            slots = [[ss[k].value for _, ss in targets] for k in range(len(update.rule.slots))]
-            self._groups[update].read([w.value for w, _ in targets], [g for _, g in pairs], slots).apply(h)
+            self._assign(plan, grads, varying, step)
+        elif self._looks(plan) and any(g.device.type != "cpu" for g in grads):
+            self._assign(plan, grads, varying, step)  # so that nothing waits for the device
+        else:
+            self._write(plan, grads, varying, step)
 
-    def _assign(self, indices: tuple[int, ...], grads: Sequence[Any], hyperparameters: Mapping[str, Any]) -> None:
-        for i, g in zip(indices, grads, strict=True):
-            w, slots = self._targets[i]
-            w_new, slots_new = new_values(self._updates[i], g, w.value, [s.value for s in slots], hyperparameters)
-            w.assign(w_new)
-            for s, s_new in zip(slots, slots_new, strict=True):
-                s.assign(s_new)
+    @staticmethod
+    def _looks(plan: Plan) -> bool:
+        """Whether anything of the gradients as a whole has to be known before a weight can change."""
+        return plan.max_norm is not None or plan.guarded or any(update.per_tensor for update in plan.updates)
+
+    def _write(self, plan: Plan, grads: Sequence[Any], varying: Sequence[Numbers], step: Any) -> None:
+        """Update in place, by the compiled kernel where it can."""
+        numbers = self.numbers([{name: _scalar(value) for name, value in now.items()} for now in varying])
+        members: dict[tuple[Update, int], list[tuple[Any, Any]]] = defaultdict(list)
+        for i, update, group, g in zip(plan.indices, plan.updates, plan.groups, grads, strict=True):
+            members[update, group].append((self._targets[i], g))
+        work = []
+        for key, pairs in members.items():
+            weights = [w.value for (w, _), _ in pairs]
+            slots = [[ss[k].value for (_, ss), _ in pairs] for k in range(len(key[0].rule.slots))]
+            work.append((self._tensors[key].read(weights, [g for _, g in pairs], slots), numbers[key[1]]))
+        if plan.max_norm is not None or plan.guarded:
+            squares = math.fsum(square for tensors, _ in work for square in tensors.sum_of_squares().values())
+            # The squares tell whether all gradients are finite without another look at them, unless one has overflowed.
+            if plan.guarded and not math.isfinite(squares) and self._skipped(plan, grads, step):
+                return
+            scale = clip_scale(math.sqrt(squares), plan.max_norm or math.inf)
+            work = [(tensors, {**h, "scale": scale}) for tensors, h in work]
+        for tensors, h in work:
+            tensors.apply(h)
+
+    def _skipped(self, plan: Plan, grads: Sequence[Any], step: Any) -> bool:
+        """Whether a gradient is not finite, so that the step is left out. It is counted."""
+        bad = torch.stack([~g.isfinite().all() for g in grads])
+        if not bad.any():
+            return False
+        self.store(plan.of(()), [], self._counted(plan, bad, step))
+        return True
+
+    def _assign(self, plan: Plan, grads: Sequence[Any], varying: Sequence[Numbers], step: Any) -> None:
+        """Compute new values and assign them."""
+        targets = [self._targets[i] for i in plan.indices]
+        slots = [[s.value for s in ss] for _, ss in targets]
+        results, bad = values.new_values(plan, grads, [w.value for w, _ in targets], slots, self.numbers(varying))
+        self.store(plan, results, [] if bad is None else self._counted(plan, bad, step))
+
+    def _counted(self, plan: Plan, bad: Any, step: Any) -> Any:
+        return values.counted(plan, [c.value for c in self._counts], bad, step)
 
 
 def _scalar(value: Any) -> Any:
