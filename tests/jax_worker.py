@@ -13,11 +13,17 @@ import optax
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from polyak.jax import momentum
+from polyak.jax import check_finite, momentum
 
 SPECS = {"w": P("x", "y"), "b": P("y"), "half": P("x"), "scale": P()}
 SHAPES = {"w": (8, 6), "b": (6,), "half": (8,), "scale": ()}
-OPTIONS = {"nesterov": True, "weight_decay": 0.01, "decay": "decoupled"}
+OPTIONS = {
+    "nesterov": True,
+    "weight_decay": 0.01,
+    "decay": "decoupled",
+    "finite": "error",
+    "groups": {"scale": {"momentum": 0.5}},
+}
 STEPS = 10
 
 
@@ -46,10 +52,31 @@ def train(place):
 
     weights = place(params())
     state = jax.jit(optimizer.init)(weights)
-    assert all(v.sharding.is_equivalent_to(weights[name].sharding, v.ndim) for name, v in state.velocity.items())
+    assert all(v.sharding.is_equivalent_to(weights[name].sharding, v.ndim) for name, v in state.slots["velocity"].items())
     for t in range(STEPS):
         weights, state = step(weights, state, place(gradients(t)))
     return weights, state
+
+
+def clipped(place):
+    """The change of the weights, with a learning rate of 1, by gradients that are clipped to a norm of 1."""
+    optimizer = momentum(1.0, 0, max_norm=1.0, finite="error")
+
+    @jax.jit
+    def change(grads, state):
+        updates, state = optimizer.update(grads, state)
+        return updates, jnp.sqrt(sum(jnp.sum(jnp.square(u)) for u in updates.values())), state
+
+    bad = gradients(0)
+    bad["w"][-1, -1] = np.nan
+    _, norm, state = change(place(gradients(0)), optimizer.init(place(params())))
+    left_out, _, state = change(place(bad), state)
+    assert not any(jnp.any(u) for u in left_out.values())
+    try:
+        check_finite(state, params())
+    except FloatingPointError as error:
+        return float(norm), str(error)
+    raise AssertionError
 
 
 def main(rank, file, port=None):
@@ -70,11 +97,15 @@ def main(rank, file, port=None):
             }
 
         with jax.set_mesh(mesh):
+            norm, error = clipped(place)
+            assert abs(norm - 1) < 1e-6  # of float32, from 63 elements
+            assert error.endswith(": w (1)."), error
             weights, state = train(place)
-            for tree in (weights, state.velocity):
+            check_finite(state)
+            for tree in (weights, state.slots["velocity"]):
                 for name, x in tree.items():
                     assert x.sharding.is_equivalent_to(shardings[name], x.ndim), (name, x.sharding)
-            whole = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))((weights, state.velocity))
+            whole = jax.jit(lambda tree: tree, out_shardings=NamedSharding(mesh, P()))((weights, state.slots["velocity"]))
         for kind, tree in zip(("weight", "velocity"), whole, strict=True):
             for name, x in tree.items():
                 results[f"{axes}/{kind}/{name}"] = np.asarray(x.addressable_data(0), np.float32)

@@ -8,7 +8,7 @@ import pytest
 
 import polyak.numpy
 import textbook
-from polyak.jax import MomentumState, momentum
+from polyak.jax import State, momentum
 from polyak.rules.heavy_ball import HEAVY_BALL
 
 RNG = np.random.default_rng(0)
@@ -57,7 +57,7 @@ def test_follows_the_literature(velocity, nesterov, dampened, decay):
         weights, v = textbook.train(name, w, gradients, lr=rates, m=momenta, d=d, wd=wd, decay=decay)
         # Rounding of 20 steps with terms of size 10 at most.
         np.testing.assert_allclose(params[key], weights[-1], rtol=0, atol=1e-13)
-        np.testing.assert_allclose(state.velocity[key], v, rtol=0, atol=1e-13)
+        np.testing.assert_allclose(state.slots["velocity"][key], v, rtol=0, atol=1e-13)
     assert int(state.count) == 20
 
 
@@ -80,7 +80,7 @@ def test_is_optax_sgd(m, nesterov):
     for key in START:
         np.testing.assert_allclose(ours[key], theirs[key], rtol=1e-12, atol=1e-14)  # float64, 20 steps
         if m:
-            np.testing.assert_allclose(state.velocity[key], trace.trace[key], rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(state.slots["velocity"][key], trace.trace[key], rtol=1e-12, atol=1e-14)
 
 
 def test_coupled_decay_is_add_decayed_weights_before_and_decoupled_after():
@@ -255,7 +255,7 @@ def test_a_number_in_an_array_may_be_0_for_now():
     decaying = momentum(0.5, jnp.array(0.0), weight_decay=jnp.array(0.0), decay="coupled")
     params, state = train(decaying, jnp.ones(2), [jnp.ones(2)])
     np.testing.assert_array_equal(params, 0.5)
-    np.testing.assert_array_equal(state.velocity, 1.0)
+    np.testing.assert_array_equal(state.slots["velocity"], 1.0)
 
 
 # Dtypes
@@ -268,7 +268,7 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype, decay):
     gradients = [jnp.asarray(g, dtype) for g in GRADIENTS32[:20]]
     options = {"weight_decay": 0.01, "decay": decay} if decay else {}
     ours, state = train(momentum(0.1, 0.9, **options), w, gradients)
-    assert (ours.dtype, state.velocity.dtype) == (dtype, jnp.float32)
+    assert (ours.dtype, state.slots["velocity"].dtype) == (dtype, jnp.float32)
     # Bit for bit the float32 rule of NumPy, its weight rounded after each step.
     params = {"w": np.array(w, np.float32)}
     optimizer = polyak.numpy.Momentum(params, 0.1, 0.9, **options)
@@ -276,17 +276,17 @@ def test_half_precision_is_computed_in_float32_and_rounded_once(dtype, decay):
         optimizer.step({"w": np.asarray(g, np.float32)})
         params["w"][:] = params["w"].astype(dtype)
     np.testing.assert_array_equal(np.asarray(ours, np.float32), params["w"])
-    assert np.asarray(state.velocity).tobytes() == optimizer.slots["velocity"]["w"].tobytes()
+    assert np.asarray(state.slots["velocity"]).tobytes() == optimizer.slots["velocity"]["w"].tobytes()
 
 
 def test_slot_dtype():
     optimizer = momentum(1.0, 0.5, slot_dtype=jnp.bfloat16)
     params, state = train(optimizer, jnp.zeros(1), [jnp.array([1.0]), jnp.array([2.0**-9])])
-    assert state.velocity.dtype == jnp.bfloat16
+    assert state.slots["velocity"].dtype == jnp.bfloat16
     # The step is taken with the velocity before it is rounded: 1, then 0.5 + 2^-9, of which the slot keeps 0.5.
     assert float(params[0]) == -(1.5 + 2.0**-9)
-    assert float(state.velocity[0]) == 0.5
-    assert momentum(1.0, slot_dtype="float32").init(jnp.zeros(1, jnp.bfloat16)).velocity.dtype == jnp.float32
+    assert float(state.slots["velocity"][0]) == 0.5
+    assert momentum(1.0, slot_dtype="float32").init(jnp.zeros(1, jnp.bfloat16)).slots["velocity"].dtype == jnp.float32
     with pytest.raises(ValueError, match="jax_enable_x64"):
         momentum(1.0, slot_dtype="float64")
     with pytest.raises(TypeError, match=r"slot_dtype must be a floating dtype.*got 'int8'"):
@@ -298,7 +298,7 @@ def test_slot_dtype():
 def test_gradients_of_another_precision():
     w, g = jnp.ones(3), jnp.full(3, 0.5, jnp.bfloat16)
     params, state = train(momentum(0.5, 0.5), w, [g, g])
-    assert (params.dtype, state.velocity.dtype) == (jnp.float32, jnp.float32)
+    assert (params.dtype, state.slots["velocity"].dtype) == (jnp.float32, jnp.float32)
     np.testing.assert_array_equal(params, 1 - 0.25 - 0.375)
 
 
@@ -308,7 +308,7 @@ def test_complex_parameters():
     options = {"nesterov": True, "weight_decay": 0.1, "decay": "coupled"}
     ours, state = train(momentum(0.1, 0.9, **options), w, gradients)
     real = numpy_bits(np.concatenate([w.real, w.imag]), np.concatenate([gradients.real, gradients.imag], axis=1), **options)
-    assert state.velocity.dtype == jnp.complex64
+    assert state.slots["velocity"].dtype == jnp.complex64
     # 50 float32 steps on weights of up to 30; the products of complex numbers are fused in another way.
     np.testing.assert_allclose(ours, real[:50] + 1j * real[50:], atol=50 * 30 * 2.0**-24)
     with pytest.raises(TypeError, match="of complex64; slots of float32 would lose"):
@@ -378,6 +378,6 @@ def test_parameters_and_gradients_that_do_not_fit():
 
 
 def test_without_decay_the_parameters_are_not_needed():
-    updates, state = momentum(0.5).update({"w": jnp.ones(2)}, MomentumState(jnp.int32(0), {"w": jnp.ones(2)}))
+    updates, state = momentum(0.5).update({"w": jnp.ones(2)}, State(jnp.int32(0), {"velocity": {"w": jnp.ones(2)}}))
     np.testing.assert_array_equal(updates["w"], -0.5 * np.float32(1.9))
     assert int(state.count) == 1

@@ -47,7 +47,7 @@ def test_the_weights_of_one_device(processes, tmp_path):
     results = run(tmp_path / "results.npz", processes)
     weights, state = jax_worker.train(lambda tree: jax.tree.map(jnp.asarray, tree))
     expected = {f"weight/{name}": w for name, w in weights.items()} | {
-        f"velocity/{name}": v for name, v in state.velocity.items()
+        f"velocity/{name}": v for name, v in state.slots["velocity"].items()
     }
     assert len(results) == 2 * len(expected)
     for key, found in results.items():

@@ -76,7 +76,7 @@ def test_apply_if_finite_with_half_precision():
     gradients = [jnp.full(3, 2.0), jnp.full(3, jnp.inf), jnp.full(3, 4.0)]
     new, state = train(optax.apply_if_finite(momentum(0.125, 0.5), 3), params, gradients)
     assert new.dtype == jnp.bfloat16
-    np.testing.assert_array_equal(state.inner_state.velocity, 5.0)
+    np.testing.assert_array_equal(state.inner_state.slots["velocity"], 5.0)
     np.testing.assert_array_equal(new.astype(jnp.float32), 1 - 0.125 * 2 - 0.125 * 5)
 
 
@@ -189,11 +189,11 @@ def test_a_registered_dataclass():
 
     params = Model(jnp.ones(3), None)
     state = both(lambda inner: inner, [Model(jnp.full(3, 0.5), None)] * 3, params)
-    assert isinstance(state, polyak.jax.MomentumState)
-    assert isinstance(state.velocity, Model)
+    assert isinstance(state, polyak.jax.State)
+    assert isinstance(state.slots["velocity"], Model)
 
 
 def test_an_empty_tree():
     params, state = train(momentum(0.1), {}, [{}])
     assert params == {}
-    assert state.velocity == {}
+    assert state.slots["velocity"] == {}

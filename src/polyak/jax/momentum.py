@@ -1,43 +1,12 @@
-"""`polyak.jax.momentum`: the rule as an optax `GradientTransformation`."""
+"""`polyak.jax.momentum`: the heavy ball and its variants."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import optax
 
-from polyak.arguments import check_dampening, check_learning_rate, check_momentum
-from polyak.jax import checks
-from polyak.jax.values import full_mask, new_values, zeros
-from polyak.rules import heavy_ball
-from polyak.update import pipeline
-
-Number = float | jax.Array
-Schedule = Callable[[jax.Array], jax.Array | float]
-Tree = Any  # a pytree of arrays
-
-
-class MomentumState(NamedTuple):
-    """The state of `momentum`.
-
-    Attributes:
-        count: The number of updates so far, an int32 scalar: the step that schedules are given.
-        velocity: A tree like the parameters; None with momentum=0.
-    """
-
-    count: jax.Array  # type: ignore[assignment]
-    velocity: Tree = None
-
-
-class Transformation(optax.GradientTransformation):  # type: ignore[misc]
-    """A gradient transformation that tells how it was made, which its state does not.
-
-    Attributes:
-        arguments: The arguments that it was made with, as they were given.
-    """
-
-    arguments: Mapping[str, Any]
+from polyak.jax.transformation import Number, Schedule, Tree, transformation
+from polyak.methods import MOMENTUM
 
 
 def momentum(
@@ -50,6 +19,11 @@ def momentum(
     weight_decay: Number = 0.0,
     decay: Literal["coupled", "decoupled"] | None = None,
     mask: Tree | Callable[[Tree], Tree] | None = None,
+    groups: Mapping[str, Mapping[str, Any]] | None = None,
+    max_norm: Number | None = None,
+    cautious: bool = False,
+    cautious_decay: bool = False,
+    finite: Literal["error", "skip", "off"] = "off",
     slot_dtype: Any = None,
 ) -> optax.GradientTransformation:
     """Gradient descent with momentum.
@@ -78,6 +52,17 @@ def momentum(
             takes learning_rate * weight_decay * w from the weight beside the step, as optax.adamw does.
         mask: Which parameters decay: a tree of booleans like the parameters or a prefix of it, or a function of the parameters
             that returns one.
+        groups: Other numbers for some parameters: `{r"bias|norm": {"weight_decay": 0}, "head": {"learning_rate": 0.01}}`. Each
+            pattern is a regular expression, searched in the parameter's name, which is its keys with "/" between them:
+            "layers/0/bias". The first that is found counts; each must be that for one parameter at least. Its numbers are the
+            learning rate, the weight decay and those of the method that may be functions of the step; they may be here too.
+        max_norm: The gradients are multiplied by one number so that the norm of all of them together is at most this. The
+            gradients of sharded parameters are counted as a whole.
+        cautious: Step only where the step goes down the present gradient. Real parameters only.
+        cautious_decay: With decay="decoupled", decay only where the step makes the weight smaller too. Real parameters only.
+        finite: What becomes of a step in which a gradient has a NaN or an infinity. "off": it is taken. "skip": weights and
+            slots stay as they are, bit for bit, and the state counts it in `skipped`; `count` goes on. "error": the same, and
+            `polyak.jax.check_finite(state)` then raises an error that names the parameters.
         slot_dtype: The dtype in which v is kept. By default that of the parameter, and float32 for half precision.
 
     Parameters are arrays of any real or complex floating dtype, in any pytree; leaves that are None or `optax.MaskedNode` are
@@ -86,64 +71,39 @@ def momentum(
     so `optax.inject_hyperparams` can have them (name "mask" and "slot_dtype" in its `static_args` if they are given).
 
     Returns:
-        The transformation. Its `update` raises ValueError or TypeError for gradients that do not fit the parameters.
+        The transformation, whose state is a `polyak.jax.State` with the slot "velocity". Its `update` raises ValueError or
+        TypeError for gradients that do not fit the parameters.
 
     Raises:
         ValueError: A number out of its range, weight_decay and decay without each other, or options of which one would have
-            no effect.
-        TypeError: An argument of another type; a function that does not take the step.
+            no effect. `init` raises it for a pattern of `groups` that has no parameter.
+        TypeError: An argument of another type; a function that does not take the step. `init` raises it for parameters that
+            are not floating-point arrays.
 
     Example:
         >>> optimizer = momentum(0.25, 0.5)
         >>> w = jnp.array([4.0])
         >>> state = optimizer.init(w)
         >>> updates, state = optimizer.update(w, state, w)      # the gradient of w**2 / 2
-        >>> optax.apply_updates(w, updates), state.velocity
+        >>> optax.apply_updates(w, updates), state.slots["velocity"]
         (Array([3.], dtype=float32), Array([4.], dtype=float32))
     """
-    checks.check_schedule_or_number("learning_rate", learning_rate, check_learning_rate)
-    checks.check_schedule_or_number("momentum", momentum, check_momentum)
-    checks.check_number(dampening, check_dampening)
-    checks.check_weight_decay(weight_decay, decay)
-    # An array may be another number at the next call. Where no dampening can be, a number that is traced is taken for 0.
-    remembers = isinstance(momentum, jax.Array) or momentum != 0
-    may_dampen = isinstance(dampening, jax.Array) and remembers and velocity != "average" and not nesterov
-    known = 0.0 if isinstance(dampening, jax.core.Tracer) else float(dampening)
-    rule = heavy_ball(
-        momentum=remembers,
-        velocity=velocity,
-        nesterov=nesterov,
-        dampening=known or may_dampen,
+    return transformation(
+        MOMENTUM,
+        {
+            "learning_rate": learning_rate,
+            "momentum": momentum,
+            "nesterov": nesterov,
+            "velocity": velocity,
+            "dampening": dampening,
+        },
+        weight_decay=weight_decay,
+        decay=decay,
+        mask=mask,
+        groups=groups,
+        max_norm=max_norm,
+        cautious=cautious,
+        cautious_decay=cautious_decay,
+        finite=finite,
+        slot_dtype=slot_dtype,
     )
-    if slot_dtype is not None:
-        slot_dtype = checks.checked_slot_dtype(slot_dtype, rule)
-    if mask is not None and decay is None:
-        raise ValueError("mask says which parameters decay, and has no effect without weight_decay and decay.")
-    with_decay, without = pipeline(rule, decay), pipeline(rule)
-    given = {"learning_rate": learning_rate, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-
-    def init(params: Tree) -> MomentumState:
-        checks.check_parameters(params, slot_dtype)
-        slots = [jax.tree.map(lambda w: zeros(w, slot_dtype), params) for _ in rule.slots]
-        return MomentumState(jnp.zeros([], jnp.int32), *slots)
-
-    def update(grads: Tree, state: MomentumState, params: Tree = None) -> tuple[Tree, MomentumState]:
-        if params is None and decay is not None:
-            raise ValueError(f"decay={decay!r} needs the weights: call update(grads, state, params).")
-        leaves, structure = jax.tree.flatten(grads)
-        tree: Any = structure  # its methods have no type information
-        weights = leaves if params is None else tree.flatten_up_to(params)  # without decay, no rule here reads the weight
-        checks.check_gradients(grads, weights)
-        slots = [tree.flatten_up_to(slot) for slot in state[1 : 1 + len(rule.slots)]]
-        decays = [True] * len(leaves) if mask is None else tree.flatten_up_to(full_mask(mask, params))
-        now = {name: checks.scalar(name, value(state.count)) if callable(value) else value for name, value in given.items()}
-        results = [
-            new_values(with_decay if decays[i] else without, g, w, [slot[i] for slot in slots], now)
-            for i, (g, w) in enumerate(zip(leaves, weights, strict=True))
-        ]
-        new_slots = [tree.unflatten(new[k] for _, new in results) for k in range(len(slots))]
-        return tree.unflatten(u for u, _ in results), MomentumState(optax.safe_increment(state.count), *new_slots)
-
-    transformation = Transformation(init, update)
-    transformation.arguments = given | {"nesterov": nesterov, "velocity": velocity, "decay": decay}
-    return transformation

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental.shard_alike import shard_alike
 
+from polyak.jax.guarded import guarded
+from polyak.jax.guards import Guard
 from polyak.ops import Array
 from polyak.update import Update
 
@@ -28,13 +30,20 @@ def zeros(w: Array, dtype: Any) -> jax.Array:
 
 
 def new_values(
-    update: Update, g: Array, w: Array, slots: Sequence[Array], given: Mapping[str, Any]
+    update: Update, g: Array, w: Array, slots: Sequence[Array], given: Mapping[str, Any], guard: Guard
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    """The negated step, in the dtype of the arithmetic, and the new slots, each in the dtype in which it is stored."""
+    """The negated step, in the dtype of the arithmetic, and the new slots, each in the dtype in which it is stored.
+
+    Where the guard lets no step pass, the slots are the old ones and the update is -0.0, which changes no weight.
+    """
     dtype = compute_dtype(w)
     real = jnp.zeros((), dtype).real.dtype  # that of complex64 is float32
     h = update.Hyperparameters(*(jnp.asarray(given[name], real) for name in update.Hyperparameters._fields))
-    step, new = update.step(jnp.asarray(g, dtype), jnp.asarray(w, dtype), tuple(s.astype(dtype) for s in slots), h)
+    g, w, *old = (jnp.asarray(x, dtype) for x in (g, w, *slots))
+    if guard.passes is None:
+        step, new = update.step(g, w, tuple(old), h)
+    else:
+        step, new = guarded(update, g, w, tuple(old), h, guard.passes, guard.zero)
     return -step, tuple(n.astype(s.dtype) for n, s in zip(new, slots, strict=True))
 
 
