@@ -8,21 +8,32 @@ SHAPES = {"dense/kernel": (3, 5), "dense/bias": (5,), "scale": (), "empty": (0, 
 EXACT = {"lr": 0.125, "momentum": 0.875}
 # In half precision PyTorch's operations round the product before the sum, which XLA does not: here products are exact.
 POWERS = {"lr": 0.125, "momentum": 0.5}
+# Case -> method, dtype, arguments.
 CASES = {
-    "gradient": ("float32", {"lr": 0.1, "momentum": 0.9}),
-    "step, nesterov": ("float32", {"lr": 0.1, "momentum": 0.9, "velocity": "step", "nesterov": True}),
+    "gradient": ("Momentum", "float32", {"lr": 0.1, "momentum": 0.9}),
+    "step, nesterov": ("Momentum", "float32", {"lr": 0.1, "momentum": 0.9, "velocity": "step", "nesterov": True}),
     "average, decoupled": (
+        "Momentum",
         "float32",
         {"lr": 0.1, "momentum": 0.9, "velocity": "average"} | {"weight_decay": 0.01, "decay": "decoupled"},
     ),
-    "coupled": ("float32", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "decay": "coupled"}),
-    "float64": ("float64", EXACT | {"nesterov": True}),
-    "bfloat16": ("bfloat16", POWERS),
-    "schedule": ("float32", {"lr": "schedule", "momentum": 0.9}),
+    "coupled": ("Momentum", "float32", {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "decay": "coupled"}),
+    "float64": ("Momentum", "float64", EXACT | {"nesterov": True}),
+    "bfloat16": ("Momentum", "bfloat16", POWERS),
+    "schedule": ("Momentum", "float32", {"lr": "schedule", "momentum": 0.9}),
+    "Lion": ("Lion", "float32", {"lr": 0.01, "b1": 0.9, "b2": 0.99}),
+    "AggMo": ("AggMo", "float32", {"lr": 0.1, "momenta": (0.0, 0.9, 0.99)}),
+    "ScheduleFree": ("ScheduleFree", "float32", {"lr": 0.1, "momentum": 0.9}),
 }
-TELLS_STEPS = ("jax", "keras-tensorflow", "keras-jax", "keras-torch")
+# What is state, and is taken over by an optimizer that was made with something else.
+ELSEWHERE = {
+    "Momentum": {"lr": 0.5, "momentum": 0.5},
+    "Lion": {"lr": 0.5, "b1": 0.5, "b2": 0.5},
+    "AggMo": {"lr": 0.5},
+    "ScheduleFree": {"lr": 0.5, "momentum": 0.5},
+}
 
 
 def takes_part(framework, case):
-    """polyak.numpy has float32 and float64; NumPy and PyTorch leave schedules to their users."""
-    return {"bfloat16": framework != "numpy", "schedule": framework in TELLS_STEPS}.get(case, True)
+    """polyak.numpy has float32 and float64; PyTorch leaves schedules to its schedulers."""
+    return {"bfloat16": framework != "numpy", "schedule": framework != "torch"}.get(case, True)

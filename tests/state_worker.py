@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from state_cases import CASES, FRAMEWORKS, SHAPES, takes_part
+from polyak.methods import METHODS
+from state_cases import CASES, ELSEWHERE, FRAMEWORKS, SHAPES, takes_part
 
 FRAMEWORK, FOLDER = sys.argv[1], Path(sys.argv[2])
 HALF, WHOLE = 50, 100
@@ -34,11 +35,13 @@ def numbers(seed, dtype):
 
 
 class InNumPy:
-    def __init__(self, weights, dtype, options):  # noqa: ARG002  (as the others)
+    def __init__(self, method, weights, dtype, options):  # noqa: ARG002  (as the others)
         import polyak.numpy
 
+        if options["lr"] == "schedule":
+            options = options | {"lr": lambda t: 0.1 if t < 60 else 0.05}
         self.weights_ = {name: w.copy() for name, w in weights.items()}
-        self.optimizer, self.params = polyak.numpy.Momentum(self.weights_, **options), None
+        self.optimizer, self.params = getattr(polyak.numpy, method)(self.weights_, **options), None
 
     def step(self, grads):
         self.optimizer.step(grads)
@@ -51,14 +54,14 @@ class InNumPy:
 
 
 class InTorch:
-    def __init__(self, weights, dtype, options):
+    def __init__(self, method, weights, dtype, options):
         import torch
 
         import polyak.torch
 
         self.torch, self.dtype = torch, getattr(torch, dtype)
         self.params = {name: torch.tensor(w, dtype=self.dtype).requires_grad_() for name, w in weights.items()}
-        self.optimizer = polyak.torch.Momentum(self.params.values(), **options)
+        self.optimizer = getattr(polyak.torch, method)(self.params.values(), **options)
 
     def step(self, grads):
         for name, p in self.params.items():
@@ -74,7 +77,7 @@ class InTorch:
 
 
 class InJAX:
-    def __init__(self, weights, dtype, options):
+    def __init__(self, method, weights, dtype, options):
         import jax
         import jax.numpy as jnp
         import optax
@@ -82,7 +85,8 @@ class InJAX:
         import polyak.jax
 
         lr = options["lr"] if options["lr"] != "schedule" else lambda t: jnp.where(t < 60, 0.1, 0.05)
-        self.transformation = polyak.jax.momentum(lr, **{name: x for name, x in options.items() if name != "lr"})
+        make = getattr(polyak.jax, METHODS[method].function)
+        self.transformation = make(lr, **{name: x for name, x in options.items() if name != "lr"})
         self.jnp, self.dtype = jnp, dtype
         self.params = {name: jnp.asarray(w, dtype) for name, w in weights.items()}
         self.optimizer = self.transformation, self.transformation.init(self.params)
@@ -107,7 +111,7 @@ class InJAX:
 
 
 class InKeras:
-    def __init__(self, weights, dtype, options):
+    def __init__(self, method, weights, dtype, options):
         import keras
 
         import polyak.keras
@@ -115,7 +119,7 @@ class InKeras:
         lr = options["lr"] if options["lr"] != "schedule" else lambda t: keras.ops.where(t < 60, 0.1, 0.05)
         self.keras, self.dtype = keras, dtype
         self.params = {name: keras.Variable(w, dtype=dtype) for name, w in weights.items()}
-        self.optimizer = polyak.keras.Momentum(lr, **{name: x for name, x in options.items() if name != "lr"})
+        self.optimizer = getattr(polyak.keras, method)(lr, **{name: x for name, x in options.items() if name != "lr"})
 
     def step(self, grads):
         grads = [self.keras.ops.convert_to_tensor(grads[name], dtype=self.dtype) for name in self.params]
@@ -151,23 +155,23 @@ def record(run, case, origin):
     state.save(file(FRAMEWORK, case, f"{origin}.state"), run.optimizer, run.params)
 
 
-def whole_run(case, dtype, options):
-    run = RUN(numbers(0, dtype), dtype, options)
+def whole_run(case, method, dtype, options):
+    run = RUN(method, numbers(0, dtype), dtype, options)
     train(run, dtype, range(HALF))
     record(run, case, "half")
     train(run, dtype, range(HALF, WHOLE))
     record(run, case, "whole")
 
 
-def second_half(case, dtype, options, origin):
+def second_half(case, method, dtype, options, origin):
     """From what another framework saved, into an optimizer that was made with other numbers where they can be changed."""
     from polyak import state
 
     with np.load(file(origin, case, "half.npz")) as weights:
-        others = {} if FRAMEWORK == "jax" else {"momentum": 0.5} | ({} if case == "schedule" else {"lr": 0.5})
-        if options.get("velocity") == "average":
+        others = {} if FRAMEWORK == "jax" else dict(ELSEWHERE[method])
+        if case == "schedule" or options.get("velocity") == "average":
             others.pop("lr", None)
-        run = RUN(dict(weights), dtype, options | others)
+        run = RUN(method, dict(weights), dtype, options | others)
     run.loaded(state.load(file(origin, case, "half.state"), run.optimizer, run.params))
     train(run, dtype, range(HALF, WHOLE))
     record(run, case, origin)
@@ -185,10 +189,10 @@ def wait_for_the_others():
 
 if __name__ == "__main__":
     own = {case: what for case, what in CASES.items() if takes_part(FRAMEWORK, case)}
-    for case, (dtype, options) in own.items():
-        whole_run(case, dtype, options)
+    for case, (method, dtype, options) in own.items():
+        whole_run(case, method, dtype, options)
     wait_for_the_others()
-    for case, (dtype, options) in own.items():
+    for case, (method, dtype, options) in own.items():
         for origin in FRAMEWORKS:
             if origin != FRAMEWORK and takes_part(origin, case):
-                second_half(case, dtype, options, origin)
+                second_half(case, method, dtype, options, origin)

@@ -49,7 +49,7 @@ def test_names_are_the_keys(path):
     assert contents.count == 3
     target = in_numpy()
     state.load(path, target)
-    np.testing.assert_array_equal(target.slots["velocity"]["layers/1/w"], stepped(made).velocity["layers"][1]["w"])
+    np.testing.assert_array_equal(target.slots["velocity"]["layers/1/w"], stepped(made).slots["velocity"]["layers"][1]["w"])
 
 
 def test_what_is_loaded_is_a_copy():
@@ -62,7 +62,7 @@ def test_what_is_loaded_is_a_copy():
     there = jax.device_put(made.init({"w": jnp.zeros(1 << 16)}), jax.devices()[0])
     loaded = state.load(source, (made, there)).state
     source.step()
-    assert (loaded.velocity["w"] == 1).all()
+    assert (loaded.slots["velocity"]["w"] == 1).all()
 
 
 def test_one_array_is_called_params(path):
@@ -94,7 +94,7 @@ def test_inside_of_others(path, wrap):
 
 
 def is_momentum(x):
-    return isinstance(x, polyak.jax.MomentumState)
+    return isinstance(x, polyak.jax.State)
 
 
 def test_injected_hyperparameters(path):
@@ -113,6 +113,15 @@ def test_injected_hyperparameters(path):
         state.save(path, (made, stepped(scheduled)))
 
 
+def test_a_number_that_could_not_be_read_is_not_written(path):
+    made = polyak.jax.momentum(0.1)
+    before = stepped(optax.inject_hyperparams(polyak.jax.momentum)(0.1, momentum=0.9))
+    before.hyperparams["momentum"] = jnp.asarray(1.5)
+    with pytest.raises(ValueError, match=r"groups\[0\], of Momentum: momentum must be in \[0, 1\)"):
+        state.save(path, (made, before))
+    assert not path.exists()
+
+
 def test_schedules_go_on_and_numbers_stay(path):
     source = polyak.jax.momentum(lambda t: 0.5 / (1 + t))
     state.save(path, (source, stepped(source)))
@@ -124,12 +133,13 @@ def test_schedules_go_on_and_numbers_stay(path):
     report = state.load(path, (made, made.init(tree(0))))
     assert report.notes[0] == "learning_rate: stays 0.3, saved 0.125: it is fixed when the optimizer is made"
     assert report.state.count == 3
-    expected = jax.tree.map(lambda v: np.asarray(v) * np.float32(0.5 / 3), stepped(source).velocity)
-    assert_same(report.state.velocity, expected)
+    expected = jax.tree.map(lambda v: np.asarray(v) * np.float32(0.5 / 3), stepped(source).slots["velocity"])
+    assert_same(report.state.slots["velocity"], expected)
 
 
 def test_no_count_for_a_schedule_is_an_error(path):
-    state.save(path, in_numpy())
+    params = {name: torch.zeros(() if name == "scale" else 3, requires_grad=True) for name in NAMES}
+    state.save(path, torch.optim.SGD(params.items(), 0.1, momentum=0.9))
     made = polyak.jax.momentum(lambda t: 0.5 / (1 + t))
     with pytest.raises(ValueError, match="step count: not in the saved state, and the optimizer's learning_rate follows"):
         state.load(path, (made, made.init(tree(0))))
@@ -151,7 +161,7 @@ def test_dtypes(path):
     assert {spec.dtype for spec in state.read(path).tensors.values()} == {"bfloat16"}
     again = state.load(path, (half, half.init(tree(0)))).state
     assert_same(again, stepped(half))
-    assert again.velocity["scale"].dtype == jnp.bfloat16
+    assert again.slots["velocity"]["scale"].dtype == jnp.bfloat16
     made = polyak.jax.momentum(0.1)
     state.save(path, (made, stepped(made)))
     with pytest.raises(ValueError, match="saved as float32, which the optimizer's bfloat16 cannot hold exactly"):
@@ -167,7 +177,109 @@ def test_the_compiled_step_serves_on_and_the_sharding_stays(path):
     loaded = state.load(path, (made, opt_state)).state
     update(tree(2), loaded, params)
     assert update._cache_size() == 1
-    assert loaded.velocity["scale"].sharding == opt_state.velocity["scale"].sharding
+    assert loaded.slots["velocity"]["scale"].sharding == opt_state.slots["velocity"]["scale"].sharding
+
+
+METHODS = {
+    "QHM": lambda: polyak.jax.qhm(0.1, 0.75, nu=0.5),
+    "AggMo": lambda: polyak.jax.aggmo(0.1, (0.0, 0.5, 0.75)),
+    "Signum": lambda: polyak.jax.signum(0.1),
+    "Lion": lambda: polyak.jax.lion(0.1, b1=0.75),
+    "ScheduleFree": lambda: polyak.jax.schedule_free(0.1, warmup_steps=4),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method(path, method):
+    made = METHODS[method]()
+    before = stepped(made)
+    state.save(path, (made, before))
+    contents = state.read(path)
+    (group,) = contents.groups
+    assert group.method == method
+    assert len(contents.tensors) == 3 * len(before.slots)
+    assert_same(state.load(path, (made, made.init(tree(0)))).state, before)
+    assert group.options.get("momenta", (0.0, 0.5, 0.75)) == (0.0, 0.5, 0.75)
+
+
+def test_a_state_of_another_method(path):
+    made = polyak.jax.signum(0.1)
+    state.save(path, (made, stepped(made)))
+    lion = polyak.jax.lion(0.1)
+    with pytest.raises(ValueError, match="saved by Signum, and the optimizer is Lion"):
+        state.load(path, (lion, lion.init(tree(0))))
+
+
+def test_groups_have_numbers_of_their_own(path):
+    made = polyak.jax.momentum(0.25, groups={"scale": {"learning_rate": lambda t: 0.5 / (1 + t), "momentum": 0.5}})
+    before = stepped(made)
+    state.save(path, (made, before))
+    outside, scale = state.read(path).groups
+    assert (outside.names, scale.names) == (NAMES[:2], NAMES[2:])
+    assert (outside.last_learning_rate, scale.last_learning_rate) == (0.25, np.float32(0.5 / 3))
+    assert (scale.hyperparameters, scale.scheduled) == ({"learning_rate": 0.125, "momentum": 0.5}, ("learning_rate",))
+    target = in_numpy(velocity="step")
+    state.load(path, target)
+    for name, lr in zip(NAMES, (0.25, 0.25, np.float32(0.5 / 3)), strict=True):
+        v = {"layers/0/w": before.slots["velocity"]["layers"][0]["w"], "layers/1/w": before.slots["velocity"]["layers"][1]["w"]}
+        expected = np.float32(lr) * np.asarray(v.get(name, before.slots["velocity"]["scale"]))
+        np.testing.assert_array_equal(target.slots["velocity"][name], expected)
+
+
+def test_what_was_left_out_is_counted_anew(path):
+    made = polyak.jax.momentum(lambda t: 0.5 / (1 + t), finite="error")
+    before = stepped(made)
+    _, before = made.update(jax.tree.map(lambda w: w * jnp.nan, tree(0)), before, tree(0))
+    assert before.skipped == 1
+    state.save(path, (made, before))
+    after = state.load(path, (made, made.init(tree(0)))).state
+    assert (after.count, after.skipped, after.nonfinite.sum()) == (4, 0, 0)
+    assert_same(after.slots, before.slots)
+    with pytest.raises(ValueError, match="learning rate of the last step, which is not known"):
+        state.load(path, in_numpy(velocity="step"))
+
+
+def test_the_learning_rate_of_the_last_step(path):
+    """That of the transformation; one that was injected may be another one by now, so that nothing is converted by it."""
+    made = polyak.jax.momentum(0.1)
+    state.save(path, (made, stepped(made)))
+    target = in_numpy(velocity="step")
+    state.load(path, target)
+    expected = np.float32(0.1) * np.asarray(stepped(made).slots["velocity"]["scale"])
+    assert target.slots["velocity"]["scale"] == expected
+    whole = optax.inject_hyperparams(polyak.jax.momentum)(0.1, momentum=0.9)
+    before = stepped(whole)
+    before.hyperparams["learning_rate"] = jnp.asarray(0.01)
+    state.save(path, (made, before))
+    state.load(path, in_numpy())
+    with pytest.raises(ValueError, match="learning rate of the last step, which is not known"):
+        state.load(path, target)
+
+
+def test_before_the_first_step_every_unit_fits(path):
+    made = polyak.jax.momentum(0.1)
+    state.save(path, (made, made.init(tree(0))))
+    target = in_numpy(velocity="step")
+    target.slots["velocity"]["scale"][...] = 1.0
+    state.load(path, target)
+    assert target.slots["velocity"]["scale"] == 0
+
+
+def test_injected_numbers_that_groups_share(path):
+    """One number is injected for all groups, so it is taken over where it is one for all of them."""
+    groups = {"scale": {"momentum": 0.5}}
+    made = polyak.jax.momentum(0.1, groups=groups)
+    whole = optax.inject_hyperparams(polyak.jax.momentum, static_args=("groups",))(0.1, 0.9, groups=groups)
+    source = polyak.jax.momentum(0.25)
+    state.save(path, (source, stepped(source)))
+    report = state.load(path, (made, whole.init(tree(0))))
+    assert report.state.hyperparams["learning_rate"] == 0.25
+    assert report.notes == ("momentum: stays 0.5, saved 0.9: it is fixed when the optimizer is made",)
+    several = polyak.jax.momentum(0.25, groups={"scale": {"learning_rate": 0.5}})
+    state.save(path, (several, stepped(several)))
+    report = state.load(path, (made, whole.init(tree(0))))
+    assert report.state.hyperparams["learning_rate"] == np.float32(0.1)
+    assert "learning_rate: stays 0.10000000149011612, saved 0.25 and 0.5: those of the saved groups differ" in report.notes
 
 
 def test_gradient_descent(path):
@@ -182,7 +294,7 @@ def test_a_state_alone_does_not_tell_its_unit(path):
     made = polyak.jax.momentum(0.1)
     with pytest.raises(TypeError, match=r"Give the pair \(transformation, state\)"):
         state.save(path, stepped(made))
-    with pytest.raises(ValueError, match="must have one momentum in it; this one has 2"):
+    with pytest.raises(ValueError, match=r"must have one polyak\.jax\.State in it; this one has 2"):
         state.save(path, (made, (stepped(made), stepped(made))))
     with pytest.raises(ValueError, match="has 0"):
         state.save(path, (made, ()))
@@ -194,7 +306,7 @@ def test_optax_sgd(path, schedule):
     before = stepped(sgd)
     made = polyak.jax.momentum(0.3, nesterov=True)
     report = state.load(before, (made, made.init(tree(0))))
-    assert_same(report.state.velocity, before[0].trace)
+    assert_same(report.state.slots["velocity"], before[0].trace)
     assert report.state.count == (3 if schedule else 0)
     state.save(path, before)
     target = in_numpy()

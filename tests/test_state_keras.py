@@ -100,6 +100,105 @@ def test_a_schedule_stays_and_goes_on(path):
     assert report.notes == ("learning_rate: follows the optimizer's schedule, saved 0.125",)
 
 
+METHODS = {
+    "QHM": (polyak.keras.QHM, {"momentum": 0.75, "nu": 0.5}),
+    "AggMo": (polyak.keras.AggMo, {"momenta": (0.0, 0.5, 0.75)}),
+    "Signum": (polyak.keras.Signum, {"momentum": 0.75}),
+    "Lion": (polyak.keras.Lion, {"b1": 0.75, "b2": 0.5}),
+    "ScheduleFree": (polyak.keras.ScheduleFree, {"momentum": 0.75, "warmup_steps": 0}),
+}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method(path, method):
+    make, arguments = METHODS[method]
+    of = model()
+    source = stepped(make(0.25, **arguments, cautious=True), of)
+    state.save(path, source, of)
+    (group,) = state.read(path).groups
+    assert group.method == method
+    expected = arguments | {
+        "learning_rate": 0.25,
+        "cautious": True,
+        "cautious_decay": False,
+        "weight_decay": 0.0,
+        "decay": None,
+    }
+    assert group.options | group.hyperparameters == expected
+    made = make(cautious=True, **{name: x for name, x in arguments.items() if name == "momenta"})
+    assert not state.load(path, made, of).notes
+    np.testing.assert_equal(numbers(made.variables), numbers(source.variables))
+    with pytest.raises(ValueError, match=f"saved by {method}, and the optimizer is Momentum"):
+        state.load(path, polyak.keras.Momentum(), of)
+
+
+@pytest.mark.parametrize("built", [False, True])
+def test_groups_have_numbers_of_their_own(path, built):
+    groups = {
+        "bias": {"weight_decay": 0},
+        "out": {"learning_rate": lambda t: 0.5 / (1 + t), "momentum": 0.5},
+    }
+    of = model()
+    source = stepped(polyak.keras.Momentum(0.25, weight_decay=0.125, decay="coupled", groups=groups), of)
+    state.save(path, source, of)
+    contents = state.read(path)
+    assert [group.names for group in contents.groups] == [("dense/kernel",), ("dense/bias", "out/bias"), ("out/kernel",)]
+    assert [group.options["weight_decay"] for group in contents.groups] == [0.125, 0, 0.125]
+    assert [group.last_learning_rate for group in contents.groups] == [0.25, 0.25, np.float32(0.5 / 3)]
+    assert contents.groups[2].hyperparameters == {"learning_rate": 0.125, "momentum": 0.5}
+    step = in_numpy(velocity="step")
+    state.load(path, step)
+    for name, velocity in zip(PATHS, numbers([slot for (slot,) in source._state.slots]), strict=True):
+        lr = np.float32(0.5 / 3) if name == "out/kernel" else np.float32(0.25)
+        np.testing.assert_array_equal(step.slots["velocity"][name], velocity * lr)
+    made = polyak.keras.Momentum(0.01, weight_decay=0.125, decay="coupled", groups=groups)
+    target = model()
+    if built:
+        stepped(made, target, 1)
+    report = state.load(path, made, target)
+    assert float(made.learning_rate) == 0.25  # which the biases have too
+    assert report.notes == ("learning_rate: follows the optimizer's schedule, saved 0.125",)
+    np.testing.assert_equal(numbers(made.variables), numbers(source.variables))
+
+
+def test_one_number_for_several_groups_needs_one_value(path):
+    of = model()
+    source = stepped(polyak.keras.Momentum(0.25, groups={"bias": {"learning_rate": 0.5}}), of)
+    state.save(path, source, of)
+    made = polyak.keras.Momentum(0.125, weight_decay=0.5, decay="coupled", groups={"bias": {"weight_decay": 0}})
+    notes = state.load(path, made, of).notes
+    assert float(made.learning_rate) == 0.125
+    assert notes[0] == "learning_rate: stays 0.125, saved 0.25 and 0.5: those of the saved groups differ"
+
+
+def test_the_learning_rate_of_the_last_step_is_not_the_present_one(path):
+    of = model()
+    source = stepped(polyak.keras.Momentum(0.25), of)
+    source.learning_rate = 0.01
+    state.save(path, source, of)
+    made = polyak.keras.Momentum(velocity="step")
+    state.load(path, made, of)
+    assert float(made.learning_rate) == np.float32(0.01)
+    steps = [velocity * np.float32(0.25) for velocity in numbers([slot for (slot,) in source._state.slots])]
+    np.testing.assert_equal(numbers([slot for (slot,) in made._state.slots]), steps)
+    back = in_numpy()
+    state.load(made, back, rename=lambda name: name.removeprefix("m/"))  # it remembers it too, without a step of its own
+    for velocity, step in zip(back.slots["velocity"].values(), steps, strict=True):
+        np.testing.assert_array_equal(velocity, step / np.float32(0.25))
+
+
+def test_a_step_that_was_left_out_hides_the_learning_rate_of_the_last_one(path):
+    of = model()
+    source = stepped(polyak.keras.Momentum(0.25, finite="skip"), of)
+    source.apply([ops.full(v.shape, np.nan) for v in of.trainable_variables], of.trainable_variables)
+    assert source.skipped == 1
+    state.save(path, source, of)
+    assert state.read(path).count == 4
+    state.load(path, in_numpy())
+    with pytest.raises(ValueError, match="learning rate of the last step, which is not known"):
+        state.load(path, in_numpy(velocity="step"))
+
+
 def test_averages_and_sums_move_too(path):
     options = {"use_ema": True, "gradient_accumulation_steps": 2}
     of = model()
@@ -145,9 +244,20 @@ def test_keras_sgd(path, nesterov):
     stepped(made, of)
     for ours, other in zip(numbers(of.trainable_variables), theirs, strict=True):
         np.testing.assert_allclose(ours, other, rtol=0, atol=1e-6)  # roundings of float32 in weights of size 1
-    gradient = in_numpy(lr=0.1)
-    state.load(path, gradient)
-    assert gradient.lr == 0.25
+    with pytest.raises(ValueError, match="learning rate of the last step, which is not known"):
+        state.load(path, in_numpy())
+
+
+def test_keras_sgd_tells_the_learning_rate_of_its_last_step_where_it_follows_a_schedule(path):
+    of = model()
+    sgd = stepped(keras.optimizers.SGD(keras.optimizers.schedules.InverseTimeDecay(0.5, 1, 1.0), momentum=0.5), of)
+    state.save(path, sgd, of)
+    made = in_numpy()
+    state.load(path, made)
+    lr = state.read(path).groups[0].last_learning_rate
+    assert lr == np.float32(0.5 / 3)
+    for velocity, momentum in zip(made.slots["velocity"].values(), numbers(sgd.momentums), strict=True):
+        np.testing.assert_array_equal(velocity, -momentum / np.float32(lr))
 
 
 def test_a_keras_file(tmp_path):

@@ -32,16 +32,16 @@ def save(path: str | PathLike[str], optimizer: Any, params: Any = None) -> None:
     Args:
         path: The file. ".safetensors" is its usual suffix.
         optimizer: An optimizer of `polyak.numpy`, `polyak.torch` or `polyak.keras`; for `polyak.jax`, where the state is apart,
-            the pair (transformation, state), with the transformation that `polyak.jax.momentum` returned and the state of it
-            or of what it is part of. Of other libraries: torch.optim.SGD or its state_dict, keras.optimizers.SGD, the state
-            of optax.sgd.
+            the pair (transformation, state), with the transformation that made the last step, as `polyak.jax.momentum` or
+            another function there returned it, and the state of it or of what it is part of. Of other libraries:
+            torch.optim.SGD or its state_dict, keras.optimizers.SGD, the state of optax.sgd.
         params: What gives the parameters their names. PyTorch: the model, named parameters or a dict; may be left out where the
             optimizer was made with named parameters. Keras: the model or a dict; names are the variables' paths, without
             the model's own name. JAX: may be left out; names are the keys of the tree. NumPy: none, names are those of the
             optimizer.
 
     Raises:
-        ValueError: Parameters without a name, or names that are not unique.
+        ValueError: Parameters without a name, names that are not unique, or numbers that the method cannot have.
         TypeError: An optimizer that is not known here.
         OSError: The file cannot be written.
 
@@ -63,11 +63,12 @@ def load(
     rename: Rename | None = None,
     transform: Transform | None = None,
 ) -> Report:
-    """Give an optimizer the state in a file: its slots, learning rate and momentum, and the count of steps.
+    """Give an optimizer the state in a file: its slots, learning rate and other numbers, and the count of steps.
 
-    The optimizer is changed when everything has been read and fits, and is as it was before if there is an error. Options
-    that it was made with stay, and so do schedules, which go on at the saved step. A velocity in another unit is converted; see
-    `polyak.state.units`. Numbers are kept as they are, or widened to the slot's dtype.
+    The optimizer is changed when everything has been read and fits, and is as it was before if there is an error. It must be of
+    the method that was saved. Options that it was made with stay, and so do schedules, which go on at the saved step. A
+    velocity of `Momentum` in another unit is converted; see `polyak.state.units`. Numbers are kept as they are, or widened to
+    the slot's dtype.
 
     Args:
         path: The file; or a ".keras" file, whose optimizer is taken; or an optimizer, as in `save`.
@@ -101,7 +102,9 @@ def load(
 
 
 def read(path: str | PathLike[str]) -> Contents:
-    """What a file holds, without its numbers: names, shapes, dtypes, options, hyperparameters and the count of steps.
+    """What a file holds, without its numbers: names, shapes, dtypes, method, options, hyperparameters and the count of steps.
+
+    It takes at most 32 MiB of memory and eight times the length of the file's header, which can have 8 MiB.
 
     Raises:
         ValueError: The file is broken, or is no state.

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from polyak.state.contents import OPTIONS, Contents, Group
+from polyak.state.contents import Contents, Group
 from polyak.state.file import read
 
 
 def state(file: Path, /) -> int:
-    """Print what a file of optimizer state holds: options, hyperparameters, names, shapes and dtypes.
+    """Print what a file of optimizer state holds: method, options, hyperparameters, names, shapes and dtypes.
 
     Args:
         file: What polyak.state.save wrote.
@@ -31,7 +31,7 @@ def lines(contents: Contents) -> Iterator[str]:
     """What a state holds, line by line."""
     yield f"steps: {'not counted' if contents.count is None else contents.count}"
     for group in contents.groups:
-        yield f"{_plural(len(group.names), 'parameter')}: {'  '.join(_described(group))}"
+        yield f"{_plural(len(group.names), 'parameter')}: {group.method}  {'  '.join(_described(group))}"
     width = max(map(len, contents.tensors), default=0)
     for name, spec in contents.tensors.items():
         yield f"{name:{width}}  {spec}"
@@ -40,12 +40,13 @@ def lines(contents: Contents) -> Iterator[str]:
 def _described(group: Group) -> Iterator[str]:
     for name, value in group.hyperparameters.items():
         yield f"{name} {value:g}{' (follows a schedule)' if name in group.scheduled else ''}"
-    for name in OPTIONS:
-        if name in group.options:
-            yield f"{name} {_word(group.options[name])}"
+    for name, option in group.options.items():
+        yield f"{name} {_word(option)}"
 
 
 def _word(option: Any) -> str:
+    if isinstance(option, tuple):
+        return f"({', '.join(map(_word, option))})"
     return "none" if option is None else str(option).lower()
 
 

@@ -1,5 +1,6 @@
 """What the state of an optimizer is, whatever framework it came from."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[Any]
-OPTIONS = ("velocity", "nesterov", "dampening", "weight_decay", "decay", "maximize")
-HYPERPARAMETERS = ("learning_rate", "momentum")
+COMMON = ("weight_decay", "decay", "maximize", "cautious", "cautious_decay")  # options that every method has
 Unit = str  # of the velocity: "gradient", "step" or "average"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Spec:
     """A tensor without its numbers.
 
@@ -35,25 +35,31 @@ class Group:
 
     Attributes:
         names: The names of the parameters.
-        options: What was chosen when the optimizer was made: `velocity`, `nesterov`, `dampening`, `weight_decay`, `decay`,
-            `maximize`. Those that the source does not tell are absent.
-        hyperparameters: The values of the next step: `learning_rate`, `momentum`. Those that the source does not tell are
-            absent.
+        method: The name of the optimizer's method, a key of `polyak.methods.METHODS`.
+        options: What was chosen when the optimizer was made: the method's constants and options, and `weight_decay`, `decay`,
+            `maximize`, `cautious`, `cautious_decay`. Those that the source does not tell are absent.
+        hyperparameters: The values of the next step: `learning_rate` and what of the method's may vary. Those that the source
+            does not tell are absent.
         scheduled: Which of the hyperparameters follow a schedule.
+        last_learning_rate: The learning rate of the last step that was made, or None where it is not known.
         assignable: Of an optimizer, which of the hyperparameters it can take over.
-        last_learning_rate: The learning rate of the last step, or None where it is not known.
+        shared: Of an optimizer, which of them are one number for all the groups that have them here.
+        slots: Of an optimizer, the names of the arrays that it keeps for each parameter.
     """
 
     names: tuple[str, ...]
+    method: str
     options: Mapping[str, Any] = field(default_factory=dict)
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
     scheduled: tuple[str, ...] = ()
     last_learning_rate: float | None = None
-    assignable: tuple[str, ...] = HYPERPARAMETERS
+    assignable: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+    slots: tuple[str, ...] = ()
 
     @property
     def velocity(self) -> Unit | None:
-        """The unit of the velocity."""
+        """The unit of the velocity, of which `Momentum` has several."""
         return self.options.get("velocity")
 
 
@@ -83,6 +89,16 @@ class State:
 
     contents: Contents
     array: Callable[[str], Array]
+
+
+def numbers_of(values: Mapping[str, float]) -> dict[str, float]:
+    """Hyperparameters without those that are none: a schedule may end in NaN, and a state of it is saved nevertheless."""
+    return {name: value for name, value in values.items() if math.isfinite(value)}
+
+
+def rate(value: float | None) -> float | None:
+    """The learning rate of a step, None where it is none that a velocity can be converted with."""
+    return None if value is None or not 0 <= value < math.inf else value
 
 
 def split(name: str) -> tuple[str, str]:

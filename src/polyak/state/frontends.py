@@ -3,6 +3,8 @@
 from importlib import import_module
 from typing import Any
 
+from polyak.averaged import AverageSwitch
+
 # From where the class of an optimizer, or one that it is derived from, comes: the module here that knows it.
 _MODULES = {"polyak.numpy": "numpy", "polyak.torch": "torch", "torch.optim": "torch", "keras": "keras"}
 _JAX = ("polyak.jax", "optax")
@@ -13,7 +15,9 @@ def adapter(optimizer: Any) -> Any:
 
     Raises:
         TypeError: It is no optimizer whose state is known here.
+        RuntimeError: Its weights are averaged at the moment, and those that are trained would be in no file.
     """
+    check_trained(optimizer)
     for base in type(optimizer).__mro__:
         for module, name in _MODULES.items():
             if f"{base.__module__}.".startswith(f"{module}."):
@@ -27,6 +31,15 @@ def adapter(optimizer: Any) -> Any:
         "torch.optim.SGD or its state_dict, keras.optimizers.SGD, or a state of optax.sgd; "
         f"got {type(optimizer).__module__}.{type(optimizer).__qualname__}."
     )
+
+
+def check_trained(optimizer: Any) -> None:
+    """Refuse an optimizer whose weights are averages at the moment."""
+    if isinstance(optimizer, AverageSwitch) and optimizer._has_aside():
+        raise RuntimeError(
+            "The weights are their average now, and those that are trained would be in no file. State is saved and loaded "
+            "outside of `with optimizer.averaged()`; after fit() in Keras, `with optimizer.averaged(): pass` brings them back."
+        )
 
 
 def _has_jax_state(tree: Any) -> bool:

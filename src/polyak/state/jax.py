@@ -1,4 +1,4 @@
-"""The state of `polyak.jax.momentum`, and, to be read, of optax.sgd.
+"""The state of the transformations of `polyak.jax`, and, to be read, of optax.sgd.
 
 A transformation and its state are two objects in JAX: the first has the options, the second the numbers. They are given as a
 pair.
@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from polyak.jax import MomentumState
-from polyak.jax.momentum import Transformation
-from polyak.state.contents import HYPERPARAMETERS, Array, Contents, Group, Spec, State
+from polyak.jax.groups import Groups
+from polyak.jax.transformation import State as JaxState
+from polyak.jax.transformation import Transformation
+from polyak.methods import MOMENTUM
+from polyak.state.contents import COMMON, Array, Contents, Group, Spec, State, numbers_of, rate
 from polyak.state.matching import Values
 from polyak.state.names import unique
 
@@ -24,37 +26,68 @@ def capture(optimizer: Any, params: Any = None) -> State:
     """The state of a pair (transformation, state), or in a state of optax.sgd.
 
     Args:
-        optimizer: The transformation that `polyak.jax.momentum` returned, and the state of it, or of what it is part of
+        optimizer: The transformation that a function of `polyak.jax` returned, and the state of it, or of what it is part of
             (`optax.chain`, `masked`, `inject_hyperparams`). Or a state that has one `optax.TraceState` in it.
-        params: The parameters, for names where there is no velocity. Names are their keys with "/" between them.
+        params: The parameters, for names where there are no slots. Names are their keys with "/" between them.
     """
     transformation, state = _pair(optimizer)
     if transformation is None:
         return _of_trace(state)
     found = _found(state)
-    velocity = _named(found.state.velocity)
-    names = tuple(velocity) or tuple(_named(params))
-    numbers = {name: _at(transformation, found, name, 0) for name in HYPERPARAMETERS}
-    group = Group(
-        names,
-        options=_options(transformation.arguments, remembers=found.state.velocity is not None),
-        hyperparameters=numbers,
-        scheduled=tuple(name for name in HYPERPARAMETERS if callable(transformation.arguments[name])),
-        last_learning_rate=_at(transformation, found, "learning_rate", -1),
-        assignable=tuple(found.injected),
+    tree = next(iter(found.state.slots.values()), params)
+    return _state(found.state.slots, _groups(transformation, found, tree), int(found.state.count))
+
+
+def _groups(transformation: Transformation, found: "_Found", tree: Any) -> tuple[Group, ...]:
+    """The groups of the transformation that have parameters in the tree."""
+    arguments = transformation.arguments
+    names = tuple(_named(tree))
+    indices = Groups(arguments["groups"], transformation.method, arguments["decay"]).of(tree)
+    overrides: list[Mapping[str, Any]] = [{}, *(arguments["groups"] or {}).values()]
+    return tuple(
+        _group(transformation, found, tuple(name for name, j in zip(names, indices, strict=True) if i == j), overrides[i])
+        for i in (sorted(set(indices)) or [0])
     )
-    return _state(velocity, group, int(found.state.count))
+
+
+def _group(transformation: Transformation, found: "_Found", names: tuple[str, ...], override: Mapping[str, Any]) -> Group:
+    method, state = transformation.method, found.state
+    arguments = {**transformation.arguments, **found.injected, **override}
+    given = {name: arguments[name] for name in ("learning_rate", *method.varying)}
+    shared = tuple(name for name in given if name in found.injected and name not in override)
+    options = {name: arguments[name] for name in (*method.constants, *method.options, *COMMON) if name != "maximize"}
+    scheduled = tuple(name for name, value in given.items() if callable(value))
+    return Group(
+        names,
+        method.name,
+        options={name: _plain(x) for name, x in options.items()},
+        hyperparameters=numbers_of({name: _at(value, state.count) for name, value in given.items()}),
+        scheduled=scheduled,
+        last_learning_rate=rate(_last(given["learning_rate"], state, is_injected="learning_rate" in shared)),
+        assignable=shared,
+        shared=shared,
+        slots=tuple(state.slots),
+    )
+
+
+def _plain(value: Any) -> Any:
+    """An option as a file has it: of arrays, their number."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_plain, value))
+    return value if isinstance(value, bool | int | str | None) else float(value)
+
+
+def _last(learning_rate: Any, state: JaxState, *, is_injected: bool) -> float | None:
+    """That of the last step, where it is certain: not if it may have been injected anew, or if steps were left out."""
+    was_skipped = state.skipped is not None and int(state.skipped) > 0
+    if is_injected or int(state.count) == 0 or (callable(learning_rate) and was_skipped):
+        return None
+    return _at(learning_rate, state.count - 1)
 
 
 def _in_place_of(old: jax.Array, new: Array) -> jax.Array:
     """On the devices of `old`, and free to move to others if it is, so that what is compiled for it serves."""
     return jax.device_put(new, old.sharding) if old.committed else jnp.asarray(new)
-
-
-def _options(arguments: Mapping[str, Any], *, remembers: bool) -> dict[str, Any]:
-    options = {name: arguments[name] for name in ("velocity", "nesterov", "decay")}
-    options |= {name: float(arguments[name]) for name in ("dampening", "weight_decay")}
-    return options if remembers else options | {"velocity": None}
 
 
 def restore(optimizer: Any, params: Any, values: Values) -> Any:  # noqa: ARG001  (names are those of the state)
@@ -63,12 +96,16 @@ def restore(optimizer: Any, params: Any, values: Values) -> Any:  # noqa: ARG001
     if transformation is None:
         raise TypeError("A state of optax is read only; load it into that of a transformation of polyak.jax.")
     found = _found(state)
-    leaves, structure = jax.tree.flatten(found.state.velocity)
-    arrays = [values.arrays.get(f"velocity/{name}") for name in _named(found.state.velocity)]
-    placed = [old if new is None else _in_place_of(old, new) for old, new in zip(leaves, arrays, strict=True)]
+    slots = {}
+    for slot, tree in found.state.slots.items():
+        leaves, structure = jax.tree.flatten(tree)
+        arrays = [values.arrays.get(f"{slot}/{name}") for name in _named(tree)]
+        placed = [old if new is None else _in_place_of(old, new) for old, new in zip(leaves, arrays, strict=True)]
+        slots[slot] = jax.tree.unflatten(structure, placed)
     old = found.state.count
     count = old if values.count is None else _in_place_of(old, np.asarray(values.count, old.dtype))
-    return found.rebuilt(MomentumState(count, jax.tree.unflatten(structure, placed)), values.hyperparameters[0])
+    numbers = {name: x for of_group in values.hyperparameters for name, x in of_group.items()}  # the same for all that have it
+    return found.rebuilt(found.state._replace(count=count, slots=slots), numbers)
 
 
 @dataclass(frozen=True)
@@ -81,9 +118,9 @@ class _Found:
         rebuilt: The whole state with another one in its place, and other values of the injected hyperparameters.
     """
 
-    state: MomentumState
+    state: JaxState
     injected: Mapping[str, Any]
-    rebuilt: Callable[[MomentumState, Mapping[str, float]], Any]
+    rebuilt: Callable[[JaxState, Mapping[str, float]], Any]
 
 
 def _found(tree: Any) -> _Found:
@@ -92,20 +129,20 @@ def _found(tree: Any) -> _Found:
     inside = [i for i, leaf in enumerate(leaves) if _is_momentum(leaf) or _is_injecting(leaf)]
     if len(inside) != 1:
         raise ValueError(
-            f"The state must have one momentum in it; this one has {len(inside)}. Of several, as optax.multi_transform has "
-            "them, save and load each MomentumState by itself."
+            f"The state must have one polyak.jax.State in it; this one has {len(inside)}. Of several, as optax.multi_transform "
+            "has them, save and load each by itself."
         )
     (i,) = inside
     inner = _Found(leaves[i], {}, lambda new, _: new) if _is_momentum(leaves[i]) else _injected(leaves[i])
 
-    def rebuilt(new: MomentumState, numbers: Mapping[str, float]) -> Any:
+    def rebuilt(new: JaxState, numbers: Mapping[str, float]) -> Any:
         return jax.tree.unflatten(treedef, [*leaves[:i], inner.rebuilt(new, numbers), *leaves[i + 1 :]])
 
     return _Found(inner.state, inner.injected, rebuilt)
 
 
 def _is_momentum(x: Any) -> bool:
-    return isinstance(x, MomentumState)
+    return isinstance(x, JaxState)
 
 
 def _is_injecting(x: Any) -> bool:
@@ -121,7 +158,7 @@ def _injected(state: Any) -> _Found:
         )
     inner = _found(state.inner_state)
 
-    def rebuilt(new: MomentumState, numbers: Mapping[str, float]) -> Any:
+    def rebuilt(new: JaxState, numbers: Mapping[str, float]) -> Any:
         now = {
             name: jnp.asarray(numbers[name], old.dtype) if name in numbers else old for name, old in state.hyperparams.items()
         }
@@ -131,10 +168,8 @@ def _injected(state: Any) -> _Found:
     return _Found(inner.state, {**state.hyperparams, **inner.injected}, rebuilt)
 
 
-def _at(transformation: Transformation, found: _Found, name: str, shift: int) -> float:
-    """The value of a hyperparameter at the next step, or `shift` steps from it."""
-    value = found.injected.get(name, transformation.arguments[name])
-    return float(value(jnp.maximum(found.state.count + shift, 0)) if callable(value) else value)
+def _at(value: Any, step: jax.Array) -> float:
+    return float(value(step) if callable(value) else value)
 
 
 def _pair(optimizer: Any) -> tuple[Transformation | None, Any]:
@@ -144,7 +179,7 @@ def _pair(optimizer: Any) -> tuple[Transformation | None, Any]:
     if any(map(_is_momentum, jax.tree.leaves(optimizer, is_leaf=_is_momentum))):
         raise TypeError(
             "This state of polyak.jax does not tell how it was made. Give the pair (transformation, state), with the "
-            "transformation that polyak.jax.momentum returned; the state may be that of a chain it is part of."
+            "transformation that polyak.jax.momentum, say, returned; the state may be that of a chain it is part of."
         )
     return None, optimizer
 
@@ -158,8 +193,9 @@ def _of_trace(tree: Any) -> State:
     traces = [x for x in jax.tree.leaves(tree, is_leaf=is_trace) if is_trace(x)]
     if len(traces) != 1:
         raise ValueError(f"The state must have one optax.TraceState in it, as that of optax.sgd has; it has {len(traces)}.")
-    velocity = _named(traces[0].trace)
-    return _state(velocity, Group(tuple(velocity), {"velocity": "gradient", "dampening": 0.0}), count=_count(tree))
+    slots = {"velocity": traces[0].trace}
+    options = {"velocity": "gradient", "dampening": 0.0}
+    return _state(slots, (Group(tuple(_named(traces[0].trace)), MOMENTUM.name, options),), count=_count(tree))
 
 
 def _count(tree: Any) -> int | None:
@@ -174,10 +210,7 @@ def _named(tree: Any) -> dict[str, Any]:
     return unique(((jax.tree_util.keystr(path, simple=True, separator="/") or "params", x) for path, x in leaves), "arrays")
 
 
-def _state(velocity: Mapping[str, Any], group: Group, count: int | None) -> State:
-    specs = {f"velocity/{name}": Spec(x.shape, x.dtype.name) for name, x in velocity.items()}
-
-    def array(name: str) -> Array:
-        return np.asarray(velocity[name.removeprefix("velocity/")])
-
-    return State(Contents(specs, (group,), count), array)
+def _state(slots: Mapping[str, Any], groups: tuple[Group, ...], count: int | None) -> State:
+    arrays = {f"{slot}/{name}": x for slot, tree in slots.items() for name, x in _named(tree).items()}
+    specs = {name: Spec(x.shape, x.dtype.name) for name, x in arrays.items()}
+    return State(Contents(specs, groups, count), lambda name: np.asarray(arrays[name]))

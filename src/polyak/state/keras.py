@@ -1,4 +1,4 @@
-"""The state of `polyak.keras.Momentum`, and, to be read, of keras.optimizers.SGD."""
+"""The state of the optimizers of `polyak.keras`, and, to be read, of keras.optimizers.SGD."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -8,28 +8,29 @@ import keras
 import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
-from polyak.keras import Momentum
+from polyak.keras.groups import path_of
+from polyak.keras.optimizer import Optimizer
 from polyak.keras.values import compute_dtype
-from polyak.state.contents import HYPERPARAMETERS, Array, Contents, Group, Spec, State
+from polyak.methods import METHODS, MOMENTUM
+from polyak.state.contents import COMMON, Array, Contents, Group, Spec, State, numbers_of, rate
+from polyak.state.frontends import check_trained
 from polyak.state.matching import Values
 from polyak.state.names import unique
-
-_OPTIONS = ("velocity", "nesterov", "dampening", "weight_decay", "decay")
 
 
 def capture(optimizer: Any, params: Any = None) -> State:
     """The state of an optimizer.
 
     Args:
-        optimizer: A `polyak.keras.Momentum` or a `keras.optimizers.SGD`.
+        optimizer: An optimizer of `polyak.keras` or a `keras.optimizers.SGD`.
         params: What gives names to the variables, and to an optimizer without a step its variables: a model, or a dict from
             name to variable. It may be left out for an optimizer that has made a step; names then are the variables' paths.
             Those that a model gives are the paths without the model's own name.
     """
-    if not isinstance(optimizer, Momentum | keras.optimizers.SGD):
+    if not isinstance(optimizer, Optimizer | keras.optimizers.SGD):
         advice = " Give its inner_optimizer." if hasattr(optimizer, "inner_optimizer") else ""
         raise TypeError(
-            "Of the optimizers of Keras, the states of polyak.keras.Momentum and keras.optimizers.SGD are known; got "
+            f"Of Keras's optimizers, the states of polyak.keras ({', '.join(METHODS)}) and keras.optimizers.SGD are known; got "
             f"{type(optimizer).__module__}.{type(optimizer).__qualname__}.{advice}"
         )
     named = _named(optimizer, params)
@@ -44,13 +45,13 @@ def capture(optimizer: Any, params: Any = None) -> State:
         value = _array(slots[name])
         return np.negative(value) if negative and name.startswith("velocity/") else value
 
-    group = _group(optimizer, tuple(named), has_velocity=any(name.startswith("velocity/") for name in specs))
-    return State(Contents(specs, (group,), int(keras.ops.convert_to_numpy(optimizer._iterations))), array)
+    groups = _groups(optimizer, named) if isinstance(optimizer, Optimizer) else (_group_of_sgd(optimizer, tuple(named)),)
+    return State(Contents(specs, groups, int(keras.ops.convert_to_numpy(optimizer._iterations))), array)
 
 
-def restore(optimizer: Momentum, params: Any, values: Values) -> None:
+def restore(optimizer: Optimizer, params: Any, values: Values) -> None:
     """Assign to the optimizer's variables, which are made if there was no step yet."""
-    if not isinstance(optimizer, Momentum):
+    if not isinstance(optimizer, Optimizer):
         raise TypeError(f"The state of {type(optimizer).__qualname__} is read only; load it into a polyak.keras.Momentum.")
     named = _named(optimizer, params)
     optimizer.build(list(named.values()))
@@ -60,8 +61,11 @@ def restore(optimizer: Momentum, params: Any, values: Values) -> None:
         variable.assign(value)
     if values.count is not None:
         optimizer._iterations.assign(values.count)
-    for name, number in values.hyperparameters[0].items():
-        setattr(optimizer, name, number)
+    for numbers in values.hyperparameters:
+        for name, number in numbers.items():  # the same for all groups that have it
+            setattr(optimizer, name, number)
+    outside = [last for i, last in zip(_indices(optimizer, named), values.last_learning_rates, strict=False) if i == 0]
+    optimizer._last_learning_rate = outside[0] if outside else None
 
 
 def _named(optimizer: Any, params: Any) -> dict[str, Any]:
@@ -69,31 +73,26 @@ def _named(optimizer: Any, params: Any) -> dict[str, Any]:
     if params is None:
         if not optimizer.built:
             raise ValueError("The optimizer has made no step yet and knows no variables. Give params, the model for example.")
-        return unique(((_path(v), v) for v in optimizer._trainable_variables), "variables")
+        return unique(((path_of(v), v) for v in optimizer._trainable_variables), "variables")
     given = unique(_pairs(params), "variables")
     if not optimizer.built:
         return given
     names = {id(v): name for name, v in given.items()}
-    if nameless := [_path(v) for v in optimizer._trainable_variables if id(v) not in names]:
+    if nameless := [path_of(v) for v in optimizer._trainable_variables if id(v) not in names]:
         raise ValueError(f"params gives no name to these variables of the optimizer: {nameless}.")
     return {names[id(v)]: v for v in optimizer._trainable_variables}
-
-
-def _path(variable: Any) -> str:
-    path: str = getattr(variable, "path", variable.name)  # the tf.Variable of a loop of one's own has none
-    return path
 
 
 def _pairs(params: Any) -> Iterable[tuple[str, Any]]:
     if isinstance(params, Mapping):
         return params.items()
     # The name of the model is not part of the names: whether it is in the paths depends on how the model was made.
-    return ((_path(v).removeprefix(f"{params.name}/"), v) for v in params.trainable_variables)
+    return ((path_of(v).removeprefix(f"{params.name}/"), v) for v in params.trainable_variables)
 
 
 def _kinds(optimizer: Any) -> dict[str, bool]:
     """Each kind of slot that the optimizer keeps, and whether it is in the dtype of the arithmetic."""
-    if isinstance(optimizer, Momentum):
+    if isinstance(optimizer, Optimizer):
         kinds = dict.fromkeys(optimizer._rule.slots, True)
     else:
         kinds = {"velocity": False} if optimizer.momentum else {}
@@ -114,7 +113,7 @@ def _specs(optimizer: Any, named: Mapping[str, Any]) -> dict[str, Spec]:
 
 def _slots(optimizer: Any, named: Mapping[str, Any]) -> dict[str, Any]:
     """The optimizer's variables by the tensors' names."""
-    if isinstance(optimizer, Momentum):
+    if isinstance(optimizer, Optimizer):
         kinds = dict(zip(optimizer._rule.slots, zip(*optimizer._state.slots, strict=True), strict=False))
     else:
         kinds = {"velocity": tuple(optimizer.momentums)} if optimizer.momentum else {}
@@ -125,25 +124,70 @@ def _slots(optimizer: Any, named: Mapping[str, Any]) -> dict[str, Any]:
     return {f"{kind}/{name}": slot for kind, slots in kinds.items() for name, slot in zip(named, slots, strict=True)}
 
 
-def _group(optimizer: Any, names: tuple[str, ...], has_velocity: bool) -> Group:
-    if isinstance(optimizer, Momentum):
-        options = {name: getattr(optimizer, name) for name in _OPTIONS}
-        given_momentum = optimizer._given_momentum
-    else:
-        decay = "decoupled" if optimizer.weight_decay else None
-        options = {"velocity": "step", "nesterov": optimizer.nesterov, "dampening": 0.0, "decay": decay}
-        given_momentum = optimizer.momentum
-    options |= {
-        "velocity": options["velocity"] if has_velocity else None,
-        "weight_decay": float(optimizer.weight_decay or 0.0) if isinstance(optimizer.weight_decay, float | int) else 0.0,
+def _indices(optimizer: Optimizer, named: Mapping[str, Any]) -> list[int]:
+    """The groups of the optimizer that have variables, as it counts them: 0 is what is in none."""
+    return sorted(set(optimizer._groups.of(list(named.values()))))
+
+
+def _groups(optimizer: Optimizer, named: Mapping[str, Any]) -> tuple[Group, ...]:
+    found = optimizer._groups.of(list(named.values()))
+    overrides = [{}, *optimizer._groups.overrides.values()]
+    names = {i: tuple(name for name, j in zip(named, found, strict=True) if i == j) for i in _indices(optimizer, named)}
+    return tuple(_group(optimizer, own, overrides[i]) for i, own in names.items())
+
+
+def _group(optimizer: Optimizer, names: tuple[str, ...], override: Mapping[str, Any]) -> Group:
+    method = optimizer._method
+    given = {"learning_rate": optimizer._learning_rate, **{name: optimizer._given[name] for name in method.varying}} | {
+        name: x for name, x in override.items() if name != "weight_decay"
     }
-    numbers = {name: _number(getattr(optimizer, name)) for name in HYPERPARAMETERS}
-    given = {"learning_rate": optimizer._learning_rate, "momentum": given_momentum}
-    scheduled = tuple(name for name, value in given.items() if isinstance(value, LearningRateSchedule))
-    last = numbers["learning_rate"]
-    if "learning_rate" in scheduled:
-        last = _number(optimizer._learning_rate(optimizer._iterations - 1))
-    return Group(names, options, numbers, scheduled, last)
+    scheduled = tuple(name for name, x in given.items() if isinstance(x, LearningRateSchedule))
+    own = tuple(name for name in given if name not in override)
+    return Group(
+        names,
+        method.name,
+        options={name: getattr(optimizer, name) for name in (*method.constants, *method.options, *COMMON) if name != "maximize"}
+        | {"weight_decay": float(override.get("weight_decay", optimizer.weight_decay) or 0.0)},
+        hyperparameters=numbers_of(
+            {name: _number(getattr(optimizer, name)) for name in own}
+            | {name: _at(x, optimizer._iterations) for name, x in given.items() if name not in own}
+        ),
+        scheduled=scheduled,
+        last_learning_rate=rate(_last_learning_rate(optimizer, override)),
+        assignable=tuple(name for name in own if name not in scheduled and name in optimizer._rule.hyperparameters),
+        shared=own,
+        slots=optimizer._rule.slots,
+    )
+
+
+def _last_learning_rate(optimizer: Optimizer, override: Mapping[str, Any]) -> float | None:
+    """That of the last step that was made, where it is certain which one that was."""
+    if optimizer._guard and optimizer._guard.skipped:
+        return None
+    if "learning_rate" not in override:
+        return optimizer._last_learning_rate
+    if int(_number(optimizer._iterations)) == optimizer._remembered_at:  # the state was loaded, perhaps from another optimizer
+        return None
+    return _at(override["learning_rate"], optimizer._iterations - 1)
+
+
+def _group_of_sgd(optimizer: keras.optimizers.SGD, names: tuple[str, ...]) -> Group:
+    """Keras keeps no record of a number that was assigned since the last step, which only a schedule tells."""
+    follows = isinstance(optimizer._learning_rate, LearningRateSchedule)
+    weight_decay = float(optimizer.weight_decay or 0.0)
+    options = {"velocity": "step", "nesterov": optimizer.nesterov, "dampening": 0.0, "cautious": False, "cautious_decay": False}
+    return Group(
+        names,
+        MOMENTUM.name,
+        options | {"weight_decay": weight_decay, "decay": "decoupled" if weight_decay else None},
+        numbers_of({"learning_rate": _number(optimizer.learning_rate), "momentum": float(optimizer.momentum)}),
+        scheduled=("learning_rate",) if follows else (),
+        last_learning_rate=rate(_at(optimizer._learning_rate, optimizer._iterations - 1)) if follows else None,
+    )
+
+
+def _at(value: Any, step: Any) -> float:
+    return _number(value(step) if isinstance(value, LearningRateSchedule) else value)
 
 
 def _number(value: Any) -> float:
@@ -172,4 +216,5 @@ def of_model(path: Path) -> State:
     optimizer = getattr(model, "optimizer", None)
     if optimizer is None or not optimizer.built:
         raise ValueError(f"{path}: the model was saved without an optimizer that had made a step.")
+    check_trained(optimizer)
     return capture(optimizer, model)

@@ -6,14 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from polyak.arguments import check_learning_rate, check_momentum
-from polyak.state.contents import HYPERPARAMETERS, OPTIONS, Array, Contents, Group, State, numpy_dtype, split
+from polyak.state.contents import Array, Contents, Group, Spec, State, numpy_dtype, split
+from polyak.state.hyperparameters import differences, taken_over
 from polyak.state.names import Rename, renamed
-from polyak.state.units import converted, refusal
+from polyak.state.units import converted, last_learning_rate, refusal
 
 Transform = Mapping[str, Callable[[Array], Array]] | Callable[[str, Array], Array]
-
-_CHECKS = {"learning_rate": check_learning_rate, "momentum": check_momentum}
 
 
 @dataclass(frozen=True)
@@ -23,11 +21,13 @@ class Values:
     Attributes:
         arrays: The numbers of the slots by the tensors' names, in the optimizer's shapes and dtypes.
         hyperparameters: For each group of the optimizer, the numbers that it takes over.
+        last_learning_rates: For each group of the optimizer, the learning rate of the last step, None where it is not known.
         count: How many steps were made; None leaves the optimizer's own count.
     """
 
     arrays: Mapping[str, Array]
     hyperparameters: tuple[Mapping[str, float], ...]
+    last_learning_rates: tuple[float | None, ...]
     count: int | None
 
 
@@ -68,59 +68,127 @@ def matched(
     Raises:
         ValueError: All that does not fit, in one error.
     """
-    new = renamed([name for group in source.contents.groups for name in group.names], rename)
-    groups = [replace(group, names=tuple(new[name] for name in group.names)) for group in source.contents.groups]
-    group_of = {name: group for group in groups for name in group.names}
-    own_group_of = {name: group for group in target.groups for name in group.names}
-    from_name = {f"{slot}/{new[parameter]}": f"{slot}/{parameter}" for slot, parameter in map(split, source.contents.tensors)}
+    pairs = _Pairs.of(source.contents, target, rename)
     transforms = _transforms(transform, {split(name)[1] for name in target.tensors})
-
-    left = [f"{name}: missing, the optimizer has {spec}" for name, spec in target.tensors.items() if name not in from_name]
-    left += [
-        f"{name}: unexpected, the optimizer has no such slot or parameter ({source.contents.tensors[old]} saved)"
-        for name, old in from_name.items()
-        if name not in target.tensors
-    ]
-    fits = {}
-    for name, spec in target.tensors.items():
-        if name not in from_name:
-            continue
-        slot, parameter = split(name)
-        saved = source.contents.tensors[from_name[name]]
-        why = refusal(group_of[parameter], own_group_of[parameter]) if slot == "velocity" else None
-        if why:
+    left = [*pairs.other_methods(), *pairs.without_partner(source.contents, target)]
+    fits = []
+    for name, spec in pairs.both(target).items():
+        saved = source.contents.tensors[pairs.tensors[name]]
+        at_rest = source.contents.count == 0 and not source.array(pairs.tensors[name]).any()
+        if not at_rest and (why := pairs.refusal(name)):
             left.append(f"{name}: cannot be converted: {why}")
-        elif not transforms(parameter) and (why := _misfit(saved.shape, saved.dtype, spec.shape, spec.dtype)):
+        elif not transforms(split(name)[1]) and (why := _misfit(saved, spec)):
             left.append(f"{name}: {why}")
         else:
-            fits[name] = from_name[name]
+            fits.append((name, at_rest))
     moved, counting = _count(source.contents, target)
     left += counting
     _insist(left, strict)
 
     arrays = {}
-    for name, old in fits.items():
-        slot, parameter = split(name)
-        array = source.array(old)
-        if slot == "velocity":
-            array = converted(array, group_of[parameter], own_group_of[parameter])
-        if change := transforms(parameter):
+    for name, at_rest in fits:
+        array = source.array(pairs.tensors[name])
+        if not at_rest:
+            array = pairs.converted(name, array)
+        if change := transforms(split(name)[1]):
             array = _transformed(change, array, name)
         spec = target.tensors[name]
-        if why := _misfit(array.shape, array.dtype.name, spec.shape, spec.dtype):
+        if why := _misfit(Spec(array.shape, array.dtype.name), spec):
             left.append(f"{name}: {why}, after transform")
         else:
             arrays[name] = array.astype(numpy_dtype(spec.dtype), copy=False)
     _insist(left, strict)
 
-    taken, notes = [], []
+    taken, last, notes = [], [], []
     if source.contents.count is None and target.count is not None:
         notes.append(f"step count: stays {target.count}, not in the saved state")
     for group in target.groups:
-        numbers, said = _hyperparameters(group, [group_of[name] for name in group.names if name in group_of])
+        saved_groups = pairs.saved_of(group)
+        # Of a number that is one for several groups, what was saved of all of them counts.
+        of_shared = {
+            name: [saved for other in target.groups if name in other.shared for saved in pairs.saved_of(other)]
+            for name in group.shared
+        }
+        numbers, said = taken_over(group, saved_groups, of_shared)
         taken.append(numbers)
-        notes += said
-    return Values(arrays, tuple(taken), moved), Report(tuple(arrays), tuple(left), tuple(notes))
+        notes += [note for note in said + differences(group, saved_groups) if note not in notes]
+        rates = {last_learning_rate(saved, group) for saved in saved_groups}
+        last.append(rates.pop() if len(rates) == 1 and not left else None)
+    return Values(arrays, tuple(taken), tuple(last), moved), Report(tuple(arrays), tuple(left), tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What belongs to what.
+
+    Attributes:
+        saved: The saved group of each parameter, by the optimizer's name of it.
+        own: The optimizer's group of each of its parameters.
+        tensors: The saved name of each saved tensor, by the optimizer's name of it.
+    """
+
+    saved: Mapping[str, Group]
+    own: Mapping[str, Group]
+    tensors: Mapping[str, str]
+
+    @classmethod
+    def of(cls, source: Contents, target: Contents, rename: Rename | None) -> "_Pairs":
+        new = renamed([name for group in source.groups for name in group.names], rename)
+        return cls(
+            saved={new[name]: group for group in source.groups for name in group.names},
+            own={name: group for group in target.groups for name in group.names},
+            tensors={f"{slot}/{new[name]}": f"{slot}/{name}" for slot, name in map(split, source.tensors)},
+        )
+
+    def other_methods(self) -> list[str]:
+        """What is wrong where parameters were saved by another method."""
+        by_methods: dict[tuple[str, str], list[str]] = {}
+        for name in filter(self._is_of_another, self.own):
+            by_methods.setdefault((self.saved[name].method, self.own[name].method), []).append(name)
+        return [
+            f"{names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: saved by {theirs}, and the optimizer is "
+            f"{mine}, whose slots mean something else; make the optimizer with {theirs}"
+            for (theirs, mine), names in by_methods.items()
+        ]
+
+    def without_partner(self, source: Contents, target: Contents) -> list[str]:
+        """What is wrong with tensors that are only here or only there."""
+        missing = [
+            f"{name}: missing, the optimizer has {spec}"
+            for name, spec in target.tensors.items()
+            if name not in self.tensors and not self._is_of_another(split(name)[1])
+        ]
+        unexpected = [
+            f"{name}: unexpected, the optimizer has no such slot or parameter ({source.tensors[old]} saved)"
+            for name, old in self.tensors.items()
+            if name not in target.tensors and not self._is_of_another(split(name)[1])
+        ]
+        return missing + unexpected
+
+    def both(self, target: Contents) -> dict[str, Spec]:
+        """The optimizer's tensors that were saved by its method."""
+        return {
+            name: spec
+            for name, spec in target.tensors.items()
+            if name in self.tensors and not self._is_of_another(split(name)[1])
+        }
+
+    def saved_of(self, own: Group) -> list[Group]:
+        """The saved group of each parameter of a group, where it is of the same method."""
+        return [self.saved[name] for name in own.names if name in self.saved and not self._is_of_another(name)]
+
+    def refusal(self, tensor: str) -> str | None:
+        """Why the numbers cannot be converted, or None."""
+        slot, name = split(tensor)
+        return refusal(self.saved[name], self.own[name]) if slot == "velocity" else None
+
+    def converted(self, tensor: str, array: Array) -> Array:
+        """The numbers as the optimizer has them."""
+        slot, name = split(tensor)
+        return converted(array, self.saved[name], self.own[name]) if slot == "velocity" else array
+
+    def _is_of_another(self, name: str) -> bool:
+        return name in self.saved and name in self.own and self.saved[name].method != self.own[name].method
 
 
 def _insist(left: list[str], strict: bool) -> None:
@@ -151,11 +219,11 @@ def _transformed(change: Callable[[Array], Array], array: Array, name: str) -> A
     return np.asarray(result)
 
 
-def _misfit(shape: tuple[int, ...], dtype: str, own_shape: tuple[int, ...], own_dtype: str) -> str | None:
-    if shape != own_shape:
-        return f"saved with shape {shape}, the optimizer has {own_shape}"
-    if dtype != own_dtype and not np.can_cast(numpy_dtype(dtype), numpy_dtype(own_dtype), "safe"):
-        return f"saved as {dtype}, which the optimizer's {own_dtype} cannot hold exactly; a transform may round it"
+def _misfit(saved: Spec, own: Spec) -> str | None:
+    if saved.shape != own.shape:
+        return f"saved with shape {saved.shape}, the optimizer has {own.shape}"
+    if saved.dtype != own.dtype and not np.can_cast(numpy_dtype(saved.dtype), numpy_dtype(own.dtype), "safe"):
+        return f"saved as {saved.dtype}, which the optimizer's {own.dtype} cannot hold exactly; a transform may round it"
     return None
 
 
@@ -165,43 +233,3 @@ def _count(source: Contents, target: Contents) -> tuple[int | None, list[str]]:
     if source.count is None and followers:
         return None, [f"step count: not in the saved state, and the optimizer's {' and '.join(followers)} follows a schedule"]
     return source.count, []
-
-
-def _hyperparameters(own: Group, saved: list[Group]) -> tuple[dict[str, float], list[str]]:
-    """The numbers that a group takes over, and a note for each that it does not and for each option that differs."""
-    taken, notes = {}, []
-    for name in HYPERPARAMETERS:
-        values = {group.hyperparameters[name] for group in saved if name in group.hyperparameters}
-        mine = own.hyperparameters.get(name)
-        if not values or values == {mine}:
-            continue
-        said = " and ".join(map(str, sorted(values)))
-        if name in own.scheduled:
-            notes.append(f"{name}: follows the optimizer's schedule, saved {said}")
-            continue
-        if name == "momentum" and own.velocity is None:
-            why = "the optimizer was made with momentum=0 and keeps no velocity"
-        elif name not in own.assignable:
-            why = "it is fixed when the optimizer is made"
-        elif len(values) > 1:
-            why = "those of the saved groups differ"
-        elif name == "learning_rate" and "average" in (units := {own.velocity, *(group.velocity for group in saved)}) > {
-            "average"
-        }:
-            why = f"beside velocities of the units {sorted(map(str, units))} it means another step"
-        else:
-            taken[name] = _CHECKS[name](values.pop())
-            continue
-        notes.append(f"{name}: stays {mine}, saved {said}: {why}")
-    for option in OPTIONS:
-        if option not in own.options:
-            continue
-        others = [group.options[option] for group in saved if option in group.options]
-        if different := [x for x in others if x != own.options[option]]:
-            converts = option == "velocity" and None not in (own.velocity, different[0])
-            notes.append(
-                f"velocity: converted from {different[0]!r} to {own.velocity!r}"
-                if converts
-                else f"{option}: the optimizer has {own.options[option]!r}, the saved one had {different[0]!r}"
-            )
-    return taken, notes

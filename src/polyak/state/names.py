@@ -1,7 +1,10 @@
 """Names of parameters: where they come from, and which can stand in a file."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters and halves of characters
 
 Rename = Mapping[str, str] | Callable[[str], str]
 
@@ -11,7 +14,7 @@ def fault(name: str) -> str | None:
 
     Names are not paths, but other programs may take them for paths.
     """
-    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 or 0xD800 <= ord(c) < 0xE000 for c in name):
+    if _UNPRINTABLE.search(name):
         return "has characters that cannot be printed"
     slot, slash, parameter = name.partition("/")
     if not (slot and slash and parameter):

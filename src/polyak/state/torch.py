@@ -1,4 +1,4 @@
-"""The state of `polyak.torch.Momentum`, and, to be read, of torch.optim.SGD and its state_dict."""
+"""The state of the optimizers of `polyak.torch`, and, to be read, of torch.optim.SGD and of state_dicts."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,59 +6,74 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polyak.state.contents import OPTIONS, Array, Contents, Group, Spec, State, numpy_dtype
+from polyak.methods import METHODS, MOMENTUM, Method
+from polyak.state.contents import COMMON, Array, Contents, Group, Spec, State, numpy_dtype
 from polyak.state.matching import Values
 from polyak.state.names import unique
-from polyak.torch import Momentum
-from polyak.torch.loading import SLOT
+from polyak.torch.loading import key_of
+from polyak.torch.optimizer import Optimizer
 from polyak.torch.views import compute_dtype, is_sharded
+
+Options = dict[str, Any]  # of a parameter group, as torch has them
 
 
 def capture(optimizer: Any, params: Any = None) -> State:
     """The state of an optimizer or of a state_dict.
 
     Args:
-        optimizer: A `polyak.torch.Momentum`, a `torch.optim.SGD`, or what state_dict() of one of them returned.
+        optimizer: An optimizer of `polyak.torch`, a `torch.optim.SGD`, or what state_dict() of one of them returned.
         params: What gives names to the parameters: a model, named parameters, or a dict from name to parameter. It may be
             left out where the optimizer was made with named parameters.
     """
     if isinstance(optimizer, dict):
         return _of_state_dict(optimizer, params)
-    if not isinstance(optimizer, Momentum | torch.optim.SGD):
+    if not isinstance(optimizer, Optimizer | torch.optim.SGD):
         raise TypeError(
-            f"Of the optimizers of PyTorch, the states of polyak.torch.Momentum and torch.optim.SGD are known; got {optimizer}."
+            f"Of the optimizers of PyTorch, the states of those of polyak.torch ({', '.join(METHODS)}) and of torch.optim.SGD "
+            f"are known; got {optimizer}."
         )
-    named = _named(optimizer, params)
+    method = optimizer._method if isinstance(optimizer, Optimizer) else MOMENTUM
+    rates = optimizer._last_learning_rates if isinstance(optimizer, Optimizer) else []
+    names = {p: name for name, p in _named(optimizer, params).items()}
     groups: list[Group] = []
     slots: dict[str, tuple[Any, Any]] = {}
-    names = {p: name for name, p in named.items()}
     for i, group in enumerate(optimizer.param_groups):
-        remembers = group["momentum"] != 0 or any(SLOT in optimizer.state.get(p, ()) for p in group["params"])
-        if remembers:
-            slots |= {f"velocity/{names[p]}": (p, optimizer.state.get(p, {}).get(SLOT)) for p in group["params"]}
-        last = _last_learning_rate(optimizer, i, group)
-        groups.append(_group(group, [names[p] for p in group["params"]], remembers, last))
-    return _state(slots, groups)
+        states = [optimizer.state.get(p, {}) for p in group["params"]]
+        own = [names[p] for p in group["params"]]
+        described = _group(method, group, own, remembers=any(states), last=rates[i] if i < len(rates) else None)
+        for slot in described.slots:
+            of_each = zip(own, group["params"], states, strict=True)
+            slots |= {f"{slot}/{name}": (p, state.get(key_of(slot))) for name, p, state in of_each}
+        groups.append(described)
+    return _state(slots, groups, _count(optimizer.param_groups))
 
 
-def restore(optimizer: Momentum, params: Any, values: Values) -> None:
+def restore(optimizer: Optimizer, params: Any, values: Values) -> None:
     """Give the optimizer new slots."""
-    if not isinstance(optimizer, Momentum):
+    if not isinstance(optimizer, Optimizer):
         raise TypeError(f"The state of {type(optimizer).__qualname__} is read only; load it into a polyak.torch.Momentum.")
     named = _named(optimizer, params)
-    slots = {}
+    new: dict[Tensor, dict[str, Tensor]] = {}
     for name, array in values.arrays.items():
-        p = named[name.partition("/")[2]]
+        slot, _, parameter = name.partition("/")
+        p, key = named[parameter], key_of(slot)
         # In the parameter's order of memory, which is what the compiled step takes.
-        slots[p] = torch.empty_like(p, dtype=_slot_dtype(p, optimizer.state.get(p, {}).get(SLOT)), requires_grad=False)
-        slots[p].copy_(_tensor(array))
+        tensor = torch.empty_like(p, dtype=_slot_dtype(p, optimizer.state.get(p, {}).get(key)), requires_grad=False)
+        new.setdefault(p, {})[key] = tensor.copy_(_tensor(array))
     optimizer._forget()
-    for p, slot in slots.items():
-        optimizer.state[p] = {**optimizer.state[p], SLOT: slot}
+    for p, slots in new.items():
+        optimizer.state[p] = {**optimizer.state[p], **slots}
     for group, numbers in zip(optimizer.param_groups, values.hyperparameters, strict=True):
-        for option, name in (("lr", "learning_rate"), ("momentum", "momentum")):
-            if name in numbers:
-                _assign(group, option, numbers[name])
+        for name, number in numbers.items():
+            _assign(group, _key(name), number)
+        if values.count is not None:
+            group["count"] = values.count
+    rates: list[Any] = list(values.last_learning_rates)
+    optimizer._last_learning_rates = rates
+
+
+def _key(hyperparameter: str) -> str:
+    return "lr" if hyperparameter == "learning_rate" else hyperparameter
 
 
 def _assign(group: dict[str, Any], option: str, value: float) -> None:
@@ -118,53 +133,81 @@ def _of_state_dict(state_dict: dict[str, Any], params: Any) -> State:
             "State is kept by name, and this state_dict has none. Save it to a file first, with the model that it is of: "
             "polyak.state.save(path, state_dict, params=model)."
         )
+    method = _method_of(groups)
     slots: dict[str, tuple[Any, Any]] = {}
     described = []
     remaining = iter(named)
     for group in groups:
-        entries = [(key, *next(remaining)) for key in group["params"]]
-        remembers = any(_buffer(state_dict, key) is not None for key in group["params"])
-        for key, name, p in entries if remembers else ():
-            buffer = _buffer(state_dict, key)
-            if buffer is None and p is None:
-                raise ValueError(f"The state_dict has no {SLOT} of {name!r}, which had no step yet, so its shape is not known.")
-            if buffer is not None and p is not None and buffer.shape != p.shape:
-                raise ValueError(
-                    f"The {SLOT} at place {key} has shape {tuple(buffer.shape)}; {name!r}, which is at this place in params, "
-                    f"has {tuple(p.shape)}. Give the parameters in the optimizer's order."
-                )
-            slots[f"velocity/{name}"] = (p, buffer)
-        described.append(_group(group, [name for _, name, _ in entries], remembers, _as_it_stands(group)))
-    return _state(slots, described)
+        entries = [(*next(remaining), state_dict["state"].get(key, {})) for key in group["params"]]
+        of_it = _group(method, group, [name for name, _, _ in entries], any(state for _, _, state in entries), last=None)
+        for slot in of_it.slots:
+            for name, p, state in entries:
+                slots[f"{slot}/{name}"] = (p, _fitting(state.get(key_of(slot)), p, name, key_of(slot)))
+        described.append(of_it)
+    return _state(slots, described, _count(groups))
 
 
-def _buffer(state_dict: dict[str, Any], key: Any) -> Any:
-    return state_dict["state"].get(key, {}).get(SLOT)
+def _fitting(slot: Any, p: Any, name: str, key: str) -> Any:
+    """The slot of a parameter in a state_dict, where only its place says that it is that parameter's."""
+    if slot is None and p is None:
+        raise ValueError(f"The state_dict has no {key} of {name!r}, which had no step yet, so its shape is not known.")
+    if slot is not None and p is not None and slot.shape != p.shape:
+        raise ValueError(
+            f"In the place of {name!r}, which has shape {tuple(p.shape)}, the state_dict has a {key} of shape "
+            f"{tuple(slot.shape)}. Give the parameters in the optimizer's order."
+        )
+    return slot
 
 
-def _group(group: dict[str, Any], names: list[str], remembers: bool, last: float | None) -> Group:
-    # What torch.optim.SGD does not have is what it does.
-    options = {"velocity": "gradient", "decay": "coupled" if group["weight_decay"] else None} | {
-        name: group[name] for name in OPTIONS if name in group
-    }
-    options["velocity"] = options["velocity"] if remembers else None
-    options["weight_decay"] = float(options["weight_decay"])
-    numbers = {"learning_rate": float(group["lr"]), "momentum": float(group["momentum"])}
-    return Group(tuple(names), options, numbers, last_learning_rate=last)
+def _method_of(groups: list[Options]) -> Method:
+    """Whose state_dict has such groups."""
+    arguments = {name for method in METHODS.values() for name in method.arguments}
+    given = [group.keys() & arguments for group in groups]
+    if all(names == _OF_SGD for names in given):
+        return MOMENTUM
+    for method in METHODS.values():
+        if all(names == set(method.arguments) for names in given):
+            return method
+    raise TypeError(
+        f"The state_dicts of torch.optim.SGD and polyak.torch ({', '.join(METHODS)}) are known; the groups of this one have "
+        f"{', '.join(sorted(set().union(*groups) - {'params'}))}."
+    )
 
 
-def _last_learning_rate(optimizer: Any, i: int, group: dict[str, Any]) -> float | None:
-    """What the last step took, where the optimizer has made one since it was made or loaded."""
-    running = getattr(optimizer, "_running", ())
-    return float(running[i].hyperparameters["learning_rate"]) if i < len(running) else _as_it_stands(group)
+_OF_SGD = {"momentum", "dampening", "nesterov"}
+# What torch.optim.SGD does not have is what it does.
+_SGD = {"velocity": "gradient", "cautious": False, "cautious_decay": False}
 
 
-def _as_it_stands(group: dict[str, Any]) -> float | None:
-    # A scheduler may have set the learning rate for the next step already.
-    return None if "initial_lr" in group else float(group["lr"])
+def _group(method: Method, group: Options, names: list[str], remembers: bool, last: float | None) -> Group:
+    if method is MOMENTUM and "velocity" not in group:
+        # With momentum 0 SGD ignores the dampening.
+        dampening = group["dampening"] if group["momentum"] else 0.0
+        group = {**group, **_SGD, "dampening": dampening, "decay": "coupled" if group["weight_decay"] else None}
+    numbers = {name: float(group[_key(name)]) for name in ("learning_rate", *method.varying)}
+    arguments = method.checked({name: group[name] for name in method.arguments})
+    # A momentum that is 0 for a while still moves the velocity.
+    rule = method.choose(**{**arguments, **dict.fromkeys(method.varying if remembers else ())})
+    return Group(
+        tuple(names),
+        method.name,
+        options={name: arguments[name] for name in (*method.constants, *method.options)}
+        | {name: group[name] for name in COMMON}
+        | {"weight_decay": float(group["weight_decay"])},
+        hyperparameters=numbers,
+        last_learning_rate=last,
+        assignable=tuple(name for name in numbers if name in rule.hyperparameters),
+        slots=rule.slots,
+    )
 
 
-def _state(slots: Mapping[str, tuple[Any, Any]], groups: Iterable[Group]) -> State:
+def _count(groups: list[Options]) -> int | None:
+    """How many steps were made, where all groups have made as many; torch.optim.SGD does not count them."""
+    counts = {group.get("count") for group in groups}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _state(slots: Mapping[str, tuple[Any, Any]], groups: Iterable[Group], count: int | None) -> State:
     """The state with these slots, each with its parameter; a slot that is None is zero, as before the first step."""
     specs = {
         name: Spec(tuple((p if slot is None else slot).shape), str(_slot_dtype(p, slot)).removeprefix("torch."))
@@ -175,7 +218,7 @@ def _state(slots: Mapping[str, tuple[Any, Any]], groups: Iterable[Group]) -> Sta
         p, slot = slots[name]
         return array_of(torch.zeros(p.shape, dtype=compute_dtype(p.dtype)) if slot is None else slot)
 
-    return State(Contents(specs, tuple(groups), count=None), array)
+    return State(Contents(specs, tuple(groups), count), array)
 
 
 def _slot_dtype(p: Any, slot: Any) -> torch.dtype:

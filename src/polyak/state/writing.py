@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from polyak.state.contents import State
-from polyak.state.file import header_of, raw
+from polyak.state.file import raw
+from polyak.state.header import encoded
 from polyak.state.metadata import encode
 
 _numbers = count()  # one for each file, since threads share the process id
@@ -19,7 +20,7 @@ _numbers = count()  # one for each file, since threads share the process id
 
 def write(path: Path, state: State) -> None:
     """Write a state, one tensor after the other: of each, no copy is made beyond what brings it into host memory."""
-    header, order = header_of(state.contents, encode(state.contents))
+    header, order = encoded(state.contents.tensors, encode(state.contents))
     with replaced(path) as file:
         file.write(header)
         for name in order:
