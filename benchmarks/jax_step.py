@@ -10,27 +10,16 @@ bytes a parameter; the bandwidth beside it is that of negating an array in place
 
 import argparse
 import random
-import time
-from collections.abc import Callable
-from statistics import median
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from shapes import GPT2_SMALL, MANY_SMALL, ONE_TENSOR, RESNET50, SMALL_MLP
+from shapes import CASES
+from timing import Step, race
 
 from polyak.jax import momentum
 
-Step = Callable[[], Any]
-
-CASES = {
-    "a": ("64 M in one tensor", ONE_TENSOR),
-    "b": ("ResNet-50, 161 tensors", RESNET50),
-    "c": ("GPT-2 small, 148 tensors", GPT2_SMALL),
-    "d": ("10,000 tensors of 100", MANY_SMALL),
-    "e": ("MLP, 8 tensors", SMALL_MLP),
-}
 LR = 1e-4
 CONTESTS: dict[str, dict[str, optax.GradientTransformation]] = {
     "momentum": {"optax": optax.sgd(LR, 0.9), "polyak": momentum(LR, 0.9)},
@@ -65,23 +54,6 @@ def stepper(optimizer: optax.GradientTransformation, shapes: list[tuple[int, ...
         held[:] = jax.block_until_ready(compiled(*held, grads))
 
     return run
-
-
-def race(steps: dict[str, Step], rounds: int, inner: int) -> dict[str, float]:
-    """The median time of one step of each, in seconds."""
-    for step in steps.values():
-        step()
-        step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    order = list(steps)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            for _ in range(inner):
-                steps[name]()
-            times[name].append((time.perf_counter() - start) / inner)
-    return {name: median(each) for name, each in times.items()}
 
 
 def bandwidth(rounds: int) -> float:

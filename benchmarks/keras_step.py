@@ -12,8 +12,6 @@ Before all that, the loop of the text that the project started from (forward, ba
 
 import argparse
 import os
-import statistics
-import time
 from collections.abc import Callable
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
@@ -24,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 from shapes import GPT2_SMALL, MLP, ONE_TENSOR, RESNET50
 from sklearn.datasets import load_digits
+from timing import race
 
 import polyak.keras
 
@@ -31,20 +30,6 @@ import polyak.keras
 tf.get_logger().setLevel("ERROR")
 
 MODELS = {"64 M in one tensor": ONE_TENSOR, "ResNet-50": RESNET50, "GPT-2 small": GPT2_SMALL, "MLP": MLP}
-
-
-def interleaved(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """The median time of each, in seconds, over rounds in which each runs once."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for step in contenders.values():  # compile, touch the memory
-        step()
-        step()
-    for _ in range(rounds):
-        for name, step in contenders.items():
-            start = time.perf_counter()
-            step()
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(t) for name, t in times.items()}
 
 
 def copy_bandwidth() -> float:
@@ -56,7 +41,7 @@ def copy_bandwidth() -> float:
     def copy() -> None:
         a.assign(b + 0.0)  # without the sum, XLA would not copy
 
-    return 8 * (64 << 20) / interleaved({"copy": copy}, 15)["copy"] / 1e9
+    return 8 * (64 << 20) / race({"copy": copy}, 15)["copy"] / 1e9
 
 
 def steps(optimizer: keras.Optimizer, shapes: list[tuple[int, ...]], grads: list[tf.Tensor]) -> dict[str, Callable[[], object]]:
@@ -109,9 +94,7 @@ def main() -> None:
     rounds = 7 if parser.parse_args().quick else 25
     print(f"copy bandwidth {copy_bandwidth():.1f} GB/s; medians of {rounds} rounds")
     # First, while Python's heap is small: to collect the garbage of the models below would count as the loop's time.
-    t = interleaved(
-        {"keras": seed_loop(keras.optimizers.SGD(0.1, 0.9)), "polyak": seed_loop(polyak.keras.Momentum(0.1, 0.9))}, rounds
-    )
+    t = race({"keras": seed_loop(keras.optimizers.SGD(0.1, 0.9)), "polyak": seed_loop(polyak.keras.Momentum(0.1, 0.9))}, rounds)
     print(f"{'eager loop, digits':<27}{t['keras'] * 1e3:>8.1f} ms{t['polyak'] * 1e3:>8.1f} ms{t['keras'] / t['polyak']:>7.2f}x")
     print(f"{'model':<20}{'mode':<7}{'Keras SGD':>11}{'Polyak':>11}{'ratio':>8}{'raw op':>9}{'GB/s':>8}")
     for name, shapes in MODELS.items():
@@ -120,7 +103,7 @@ def main() -> None:
         contenders = {("keras", mode): s for mode, s in steps(keras.optimizers.SGD(0.01, 0.9), shapes, grads).items()}
         contenders |= {("polyak", mode): s for mode, s in steps(polyak.keras.Momentum(0.01, 0.9), shapes, grads).items()}
         contenders["raw", "graph"] = raw_op(shapes, grads)
-        t = interleaved(contenders, rounds if size > 1_000_000 else 8 * rounds)
+        t = race(contenders, rounds if size > 1_000_000 else 8 * rounds)
         for mode in ("eager", "graph", "XLA"):
             peer, ours = t["keras", mode], t["polyak", mode]
             print(

@@ -1,5 +1,7 @@
 """The shapes of the weights of well-known models, for the benchmarks."""
 
+Shapes = list[tuple[int, ...]]
+
 
 def _resnet50() -> list[tuple[int, ...]]:
     """Convolutions, scale and shift after each, and the classifier of ResNet-50 (He et al. 2016): 161 tensors, 25.6 M."""
@@ -42,3 +44,13 @@ GPT2_SMALL = _gpt2_small()
 MLP: list[tuple[int, ...]] = [(784, 256), (256,), (256, 256), (256,), (256, 128), (128,), (128, 10), (10,)]
 SMALL_MLP: list[tuple[int, ...]] = [(64, 32), (64,), (64, 64), (64,), (64, 64), (64,), (10, 64), (10,)]
 MANY_SMALL: list[tuple[int, ...]] = [(100,)] * 10_000
+
+# What the benchmarks of single steps are run on, by the letters of their --cases.
+CASES: dict[str, tuple[str, Shapes]] = {
+    "a": ("64 M in one tensor", ONE_TENSOR),
+    "b": ("ResNet-50, 161 tensors", RESNET50),
+    "c": ("GPT-2 small, 148 tensors", GPT2_SMALL),
+    "d": ("10,000 tensors of 100", MANY_SMALL),
+    "e": ("MLP, 8 tensors", SMALL_MLP),
+}
+assert len(GPT2_SMALL) == 148

@@ -10,33 +10,19 @@ place, 8 bytes an element.
 
 import argparse
 import random
-import time
-from collections.abc import Callable
 from itertools import product
-from statistics import median
 from typing import Any
 
 import numba
 import numpy as np
 import torch
-from shapes import GPT2_SMALL, MANY_SMALL, ONE_TENSOR, RESNET50, SMALL_MLP
+from shapes import CASES, Shapes
+from timing import Step, race
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 
 import polyak.numpy
 import polyak.torch
-
-Shapes = list[tuple[int, ...]]
-Step = Callable[[], Any]
-
-CASES: dict[str, tuple[str, Shapes]] = {
-    "a": ("64 M in one tensor", ONE_TENSOR),
-    "b": ("ResNet-50, 161 tensors", RESNET50),
-    "c": ("GPT-2 small, 148 tensors", GPT2_SMALL),
-    "d": ("10,000 tensors of 100", MANY_SMALL),
-    "e": ("MLP, 8 tensors", SMALL_MLP),
-}
-assert len(CASES["c"][1]) == 148
 
 PEERS: dict[str, dict[str, Any]] = {"default": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 LR = 1e-4
@@ -94,23 +80,6 @@ def numpy(params: list[Tensor]) -> dict[str, Step]:
 
     optimizer = polyak.numpy.Momentum(weights, LR, 0.9)
     return {"numpy": in_place, "polyak": lambda: optimizer.step(gradients)}
-
-
-def race(steps: dict[str, Step], rounds: int, inner: int) -> dict[str, float]:
-    """The median time of one step of each, in seconds."""
-    for step in steps.values():
-        step()
-        step()
-    times: dict[str, list[float]] = {name: [] for name in steps}
-    order = list(steps)
-    for _ in range(rounds):
-        random.shuffle(order)
-        for name in order:
-            start = time.perf_counter()
-            for _ in range(inner):
-                steps[name]()
-            times[name].append((time.perf_counter() - start) / inner)
-    return {name: median(each) for name, each in times.items()}
 
 
 def bandwidth(rounds: int) -> float:

@@ -6,14 +6,28 @@ import sys
 
 import pytest
 
+METHODS = ["AggMo", "LARS", "Lion", "Momentum", "QHM", "ScheduleFree", "Signum"]
 PUBLIC = {
     "polyak": ["__version__"],
-    "polyak.jax": ["MomentumState", "momentum"],
-    "polyak.keras": ["Momentum"],
-    "polyak.numpy": ["Momentum"],
+    "polyak.jax": ["State", "aggmo", "averaged", "check_finite", "lars", "lion", "momentum", "qhm", "schedule_free", "signum"],
+    "polyak.keras": ["Averaged", "FiniteCheck", *METHODS],
+    "polyak.numpy": METHODS,
     "polyak.rules": ["RULES", "Rule", "heavy_ball"],
+    "polyak.schedules": [
+        "OneCycle",
+        "constant",
+        "cosine",
+        "demon",
+        "linear",
+        "one_cycle",
+        "piecewise",
+        "piecewise_linear",
+        "plot",
+        "sutskever",
+        "warmup_stable_decay",
+    ],
     "polyak.state": ["Contents", "Report", "load", "read", "save"],
-    "polyak.torch": ["Momentum"],
+    "polyak.torch": ["Muon", "Schedule", *METHODS],
 }
 
 

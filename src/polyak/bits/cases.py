@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from polyak.rules import RULES, Rule
+from polyak.methods import METHODS
 from polyak.rules.heavy_ball import HEAVY_BALL
 from polyak.update import Decay, Update, pipeline
 
@@ -27,14 +27,16 @@ class Case:
     """One run.
 
     Attributes:
-        rule: The name of its rule in the registry.
-        options: The arguments that make the rule, the same in every front-end.
+        method: The name of its method.
+        options: The method's arguments that stay as they are.
+        varying: The argument, of the kind of a momentum, that follows the schedule beside the learning rate, or "".
         decay: The kind of weight decay.
         schedule: How learning rate and momentum go: "constant", "piecewise" or "linear".
     """
 
-    rule: str
+    method: str
     options: dict[str, Any] = field(hash=False)
+    varying: str
     decay: Decay | None
     schedule: str
 
@@ -44,22 +46,25 @@ class Case:
     @property
     def variant(self) -> str:
         """The rule and its options."""
-        return self.rule + (f", dampening {DAMPENING}" if self.options.get("dampening") else "")
+        shown = {name: self.options[name] for name in ("dampening", "cautious") if self.options.get(name)}
+        return ", ".join(
+            [self.update.rule.name, *(name if value is True else f"{name} {value}" for name, value in shown.items())]
+        )
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of a front-end, but for learning rate and momentum."""
+        """The arguments of a front-end, but for the learning rate and what varies."""
         return self.options | ({"weight_decay": WEIGHT_DECAY, "decay": self.decay} if self.decay else {})
 
     @property
     def learning_rates(self) -> npt.NDArray[np.float32]:
         """The learning rate of each step."""
-        return _SCHEDULES[self.schedule][0]
+        return _SCHEDULES[self.schedule][0] * _SIZE.get(self.method, np.float32(1))
 
     @property
-    def momenta(self) -> npt.NDArray[np.float32] | None:
-        """The momentum of each step; None for gradient descent."""
-        return _SCHEDULES[self.schedule][1] if RULES[self.rule].slots else None
+    def numbers(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The value of what varies at each step, by name: of nothing or of one."""
+        return {self.varying: _SCHEDULES[self.schedule][1]} if self.varying else {}
 
     @property
     def changes(self) -> list[int]:
@@ -70,7 +75,19 @@ class Case:
     @property
     def update(self) -> Update:
         """The rule with its pipeline."""
-        return pipeline(RULES[self.rule], self.decay)
+        method = METHODS[self.method]
+        arguments = {name: self.options.get(name) for name in method.arguments}  # None, which is no 0, for what varies
+        flags = {name: self.options.get(name, False) for name in ("cautious", "cautious_decay")}
+        return pipeline(method.choose(**arguments), self.decay, **flags)
+
+    def hyperparameters(self, step: int) -> dict[str, float]:
+        """What the rule and the pipeline read at a step, as the float32 numbers that they are."""
+        method = METHODS[self.method]
+        arguments = {name: self.options.get(name) for name in method.arguments}
+        arguments |= {name: values[step] for name, values in self.numbers.items()}
+        h = {"learning_rate": self.learning_rates[step], "weight_decay": WEIGHT_DECAY, **method.numbers(arguments)}
+        h |= method.at_step(step, arguments)
+        return {name: float(np.float32(h[name])) for name in self.update.Hyperparameters._fields}
 
 
 def _schedules() -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
@@ -85,20 +102,42 @@ def _schedules() -> dict[str, tuple[npt.NDArray[np.float32], npt.NDArray[np.floa
 
 
 _SCHEDULES = _schedules()
+# A step along a sign is of the size of the learning rate, those of the gradients here are about 0.02 of it.
+_SIZE = {name: np.float32(2.0**-6) for name in ("Signum", "Lion")}
 
-
-def _variants() -> Iterator[tuple[Rule, dict[str, Any]]]:
-    for rule in RULES.values():
-        if not rule.slots:
-            yield rule, {}
-    for (velocity, nesterov, dampened), rule in HEAVY_BALL.items():
-        yield rule, {"velocity": velocity, "nesterov": nesterov} | ({"dampening": DAMPENING} if dampened else {})
-
-
-CASES = [
-    Case(rule.name, options, decay, schedule)
-    for (rule, options), decay, schedule in product(_variants(), (None, "coupled", "decoupled"), _SCHEDULES)
+# Every decay and every schedule, though not each with each: `polyak bits` is to take less than a minute.
+RUNS: list[tuple[Decay | None, str]] = [
+    (None, "constant"),
+    ("coupled", "constant"),
+    ("decoupled", "constant"),
+    ("coupled", "piecewise"),
+    ("decoupled", "linear"),
 ]
+
+
+def _variants() -> Iterator[tuple[str, dict[str, Any], str]]:
+    """Method, options, and what varies."""
+    plain = {"velocity": "gradient", "nesterov": False, "dampening": 0.0}
+    yield "Momentum", plain | {"momentum": 0.0}, ""
+    for velocity, nesterov, dampened in HEAVY_BALL:
+        options = {"velocity": velocity, "nesterov": nesterov, "dampening": DAMPENING if dampened else 0.0}
+        yield "Momentum", options, "momentum"
+    yield "Momentum", plain | {"cautious": True}, "momentum"
+    yield "QHM", {"nu": 0.7}, "momentum"
+    yield "AggMo", {"momenta": (0.0, 0.9, 0.99)}, ""
+    yield "Signum", {"momentum": 0.0}, ""
+    yield "Signum", {}, "momentum"
+    yield "Lion", {"b2": 0.99}, "b1"
+    yield "ScheduleFree", {"warmup_steps": 0}, "momentum"
+
+
+def _case(variant: tuple[str, dict[str, Any], str], decay: Decay | None, schedule: str) -> Case:
+    method, options, varying = variant
+    careful = {"cautious_decay": True} if options.get("cautious") and decay == "decoupled" else {}
+    return Case(method, options | careful, varying, decay, schedule)
+
+
+CASES = [_case(variant, *run) for variant, run in product(_variants(), RUNS)]
 
 
 def start() -> dict[str, npt.NDArray[np.float32]]:

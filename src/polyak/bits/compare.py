@@ -6,9 +6,8 @@ from functools import cache
 
 import numpy as np
 
-from polyak.bits.cases import CASES, SHAPES, WEIGHT_DECAY, Array, Case, gradients, start
+from polyak.bits.cases import CASES, SHAPES, Array, Case, gradients, start
 from polyak.bits.run import Result, state_after
-from polyak.rules import RULES
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ def _name(case: Case, row: int, element: int) -> str:
         size = int(np.prod(shape))
         if element < size:
             place = f"{name}[{element}]" if shape else name
-            return place if row == 0 else f"{RULES[case.rule].slots[row - 1]} of {place}"
+            return place if row == 0 else f"{case.update.rule.slots[row - 1]} of {place}"
         element -= size
     raise IndexError(element)
 
@@ -64,14 +63,10 @@ def _name(case: Case, row: int, element: int) -> str:
 def in_float64(case: Case) -> Array:
     """The last state of a case by the rule in float64, from the float32 gradients and hyperparameters."""
     update = case.update
-    h = {"dampening": case.options.get("dampening", 0.0), "weight_decay": float(np.float32(WEIGHT_DECAY))}
     w = _flat(start())
     slots = tuple(np.zeros_like(w) for _ in update.rule.slots)
     for t, g in enumerate(_flat_gradients()):
-        h["learning_rate"] = float(case.learning_rates[t])
-        if case.momenta is not None:
-            h["momentum"] = float(case.momenta[t])
-        w, slots = update.apply(g, w, slots, update.Hyperparameters(*(h[name] for name in update.Hyperparameters._fields)))
+        w, slots = update.apply(g, w, slots, update.Hyperparameters(**case.hyperparameters(t)))
     return np.stack([w, *slots])
 
 

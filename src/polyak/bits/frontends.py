@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from polyak.bits.cases import SHAPES, STEPS, Array, Case, gradients, start
+from polyak.methods import METHODS
 
 Run = Callable[[Case], Iterator[Array]]
 
@@ -21,21 +22,17 @@ def _flat(trees: Iterable[Iterable[Any]]) -> Array:
     return np.stack([np.concatenate([np.asarray(x).reshape(-1) for x in tree]) for tree in trees])
 
 
-def _number(values: Any) -> float:
-    """The first of the values of a hyperparameter; 0 for a momentum that the rule does not have."""
-    return 0.0 if values is None else float(values[0])
-
-
 def numpy(case: Case) -> Iterator[Array]:
     """polyak.numpy."""
-    from polyak.numpy import Momentum
+    import polyak.numpy
 
     params = start()
-    optimizer = Momentum(params, _number(case.learning_rates), _number(case.momenta), **case.arguments)
+    first = {name: float(values[0]) for name, values in case.numbers.items()}
+    optimizer = getattr(polyak.numpy, case.method)(params, float(case.learning_rates[0]), **first, **case.arguments)
     for t, g in enumerate(gradients()):
         optimizer.lr = float(case.learning_rates[t])
-        if case.momenta is not None:
-            optimizer.momentum = float(case.momenta[t])
+        for name, values in case.numbers.items():
+            setattr(optimizer, name, float(values[t]))
         optimizer.step(g)
         yield _flat([params.values(), *(slot.values() for slot in optimizer.slots.values())])
 
@@ -44,19 +41,20 @@ def torch(case: Case) -> Iterator[Array]:
     """polyak.torch."""
     import torch
 
-    from polyak.torch import Momentum
+    import polyak.torch
 
     params = [torch.nn.Parameter(torch.from_numpy(w)) for w in start().values()]
-    optimizer = Momentum(params, _number(case.learning_rates), _number(case.momenta), **case.arguments)
+    first = {name: float(values[0]) for name, values in case.numbers.items()}
+    optimizer = getattr(polyak.torch, case.method)(params, float(case.learning_rates[0]), **first, **case.arguments)
     (group,) = optimizer.param_groups
     for t, g in enumerate(gradients()):
         group["lr"] = float(case.learning_rates[t])
-        if case.momenta is not None:
-            group["momentum"] = float(case.momenta[t])
+        for name, values in case.numbers.items():
+            group[name] = float(values[t])
         for p, name in zip(params, SHAPES, strict=True):
             p.grad = torch.from_numpy(g[name])
         optimizer.step()
-        slots = [[optimizer.state[p]["momentum_buffer"] for p in params]] if case.momenta is not None else []
+        slots = zip(*(optimizer.state[p].values() for p in params), strict=True)
         yield _flat([[p.detach() for p in params], *slots])
 
 
@@ -66,14 +64,13 @@ def jax(case: Case) -> Iterator[Array]:
     import jax.numpy as jnp
     import optax
 
-    from polyak.jax import momentum
+    import polyak.jax
 
     def given(values: Any) -> Any:
-        if case.schedule == "constant" or values is None:
-            return _number(values)
-        return lambda step: jnp.asarray(values)[step]
+        return float(values[0]) if case.schedule == "constant" else lambda step: jnp.asarray(values)[step]
 
-    optimizer = momentum(given(case.learning_rates), given(case.momenta), **case.arguments)
+    varying = {name: given(values) for name, values in case.numbers.items()}
+    optimizer = getattr(polyak.jax, METHODS[case.method].function)(given(case.learning_rates), **varying, **case.arguments)
 
     @jax.jit
     def step(params: Any, state: Any, grads: Any) -> Any:
@@ -84,8 +81,7 @@ def jax(case: Case) -> Iterator[Array]:
     state = optimizer.init(params)
     for g in gradients():
         params, state = step(params, state, g)
-        slots = [[state.velocity[name] for name in SHAPES]] if case.momenta is not None else []
-        yield _flat([[params[name] for name in SHAPES], *slots])
+        yield _flat([[tree[name] for name in SHAPES] for tree in (params, *state.slots.values())])
 
 
 def keras(case: Case) -> Iterator[Array]:
@@ -93,23 +89,27 @@ def keras(case: Case) -> Iterator[Array]:
     import keras
     from keras import ops
 
-    from polyak.keras import Momentum
+    import polyak.keras
 
     def given(values: Any) -> Any:
-        if case.schedule != "linear" or values is None:
-            return _number(values)
+        if case.schedule != "linear":
+            return float(values[0])
         return lambda step: ops.take(ops.convert_to_tensor(values), ops.cast(step, "int32"))
 
-    optimizer = Momentum(given(case.learning_rates), given(case.momenta), **case.arguments)
+    varying = {name: given(values) for name, values in case.numbers.items()}
+    optimizer = getattr(polyak.keras, case.method)(given(case.learning_rates), **varying, **case.arguments)
     variables = [keras.Variable(w, name=name) for name, w in start().items()]
+    before = len(optimizer.variables)
     optimizer.build(variables)
-    trees = [variables] if case.momenta is None else [variables, optimizer.variables[-len(variables) :]]
+    made = optimizer.variables[before:]  # all slots of the first variable, then those of the next
+    count = len(case.update.rule.slots)
+    trees = [variables, *(made[i::count] for i in range(count))]
     steps = _KERAS_STEPS[keras.backend.backend()](optimizer, trees)
     for first, last in pairwise(case.changes if case.schedule == "piecewise" else [0, STEPS]):
         if case.schedule == "piecewise":
             optimizer.learning_rate = float(case.learning_rates[first])
-            if case.momenta is not None:
-                optimizer.momentum = float(case.momenta[first])
+            for name, values in case.numbers.items():
+                setattr(optimizer, name, float(values[first]))
         yield from steps(first, last)
 
 
@@ -132,12 +132,14 @@ def _jax_steps(optimizer: Any, trees: list[list[Any]]) -> KerasSteps:
     import jax
 
     apply = jax.jit(optimizer.stateless_apply)
+    place = {id(variable): i for i, variable in enumerate(optimizer.variables)}
+    slots = [[place[id(variable)] for variable in tree] for tree in trees[1:]]
 
     def steps(first: int, last: int) -> Iterator[Array]:
         weights, state = ([v.value for v in variables] for variables in (trees[0], optimizer.variables))
         for grads in _tensors()[first:last]:
             weights, state = apply(state, grads, weights)
-            yield _flat([weights, state[-len(weights) :]][: len(trees)])
+            yield _flat([weights, *([state[i] for i in places] for places in slots)])
         for variable, value in zip([*trees[0], *optimizer.variables], [*weights, *state], strict=True):
             variable.assign(value)
 

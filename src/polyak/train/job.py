@@ -11,7 +11,7 @@ from polyak.train.backends import BACKENDS
 from polyak.train.folder import replace
 from polyak.train.options import Options
 from polyak.train.tasks import TASKS, Model, Splits
-from polyak.train.watch import Watch
+from polyak.train.watch import BadGradient, Watch
 
 
 class Job:
@@ -27,7 +27,9 @@ class Job:
         self.options = options
         self.data: Splits = task.load()
         velocity: Any = options.velocity  # a str that Options has checked
-        self.optimizer: Any = Momentum(options.lr, options.momentum, nesterov=options.nesterov, velocity=velocity)
+        self.optimizer: Any = Momentum(
+            options.lr, options.momentum, nesterov=options.nesterov, velocity=velocity, finite="error"
+        )
         self.model: Model = task.models[options.model]()
         self.model.compile(
             optimizer=self.optimizer,
@@ -47,18 +49,22 @@ class Job:
         """
         import keras
 
-        self.model.fit(
-            *self.data.train,
-            batch_size=self.options.batch_size,
-            epochs=self.options.epochs,
-            validation_data=self.data.validation,
-            verbose=0,
-            callbacks=[
-                keras.callbacks.LambdaCallback(
-                    on_epoch_begin=watch.epoch_begin, on_train_batch_end=watch.batch_end, on_epoch_end=watch.epoch_end
-                )
-            ],
+        from polyak.keras import FiniteCheck
+
+        watching = keras.callbacks.LambdaCallback(
+            on_epoch_begin=watch.epoch_begin, on_train_batch_end=watch.batch_end, on_epoch_end=watch.epoch_end
         )
+        try:
+            self.model.fit(
+                *self.data.train,
+                batch_size=self.options.batch_size,
+                epochs=self.options.epochs,
+                validation_data=self.data.validation,
+                verbose=0,
+                callbacks=[watching, FiniteCheck()],
+            )
+        except FloatingPointError as error:
+            raise BadGradient(str(error)) from None
 
     def test(self) -> tuple[float, float]:
         """Loss and accuracy on the test images."""

@@ -20,7 +20,7 @@ class Result:
     """How a run ended: result.json.
 
     Attributes:
-        status: "completed", "interrupted" (Ctrl-C) or "failed" (the loss became NaN or infinite).
+        status: "completed", "interrupted" (Ctrl-C) or "failed" (the loss or a gradient became NaN or infinite).
         epochs: How many were recorded.
         stopped: Where it stopped, and None for a run that is complete.
         test_loss: On the test images, which only a complete run looks at, once.

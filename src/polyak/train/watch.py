@@ -24,6 +24,10 @@ class Diverged(Stopped):
     """The loss is NaN or infinite."""
 
 
+class BadGradient(Stopped):
+    """A gradient was not finite; the steps in which it was were left out, so that the weights are those of the steps before."""
+
+
 class Watch:
     """Follows a call of `fit`.
 
