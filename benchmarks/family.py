@@ -2,11 +2,12 @@
 
     python benchmarks/family.py [--quick] [--cases b,c] [--threads 1,2] [--methods Lion,QHM]
 
-The peers are pytorch-optimizer (its foreach path, where it has one, and its loop) and lion-pytorch (likewise), as far as they
-are installed: pip install pytorch-optimizer lion-pytorch. All take turns, step by step, in an order that changes; a figure is
-the median over the rounds. "ratio" is the time of the fastest peer over Polyak's: above 1, Polyak is faster. GB/s counts each
-gradient, weight and slot read and each weight and slot written once; the bandwidth beside it is that of negating an array in
-place. "guarded" is a step with max_norm and finite="skip", as a multiple of the plain one: one more read of the gradients.
+The peers are pytorch-optimizer, lion-pytorch and schedulefree, each with its foreach path and its loop where it has both, as
+far as they are installed: pip install pytorch-optimizer lion-pytorch schedulefree. All take turns, step by step, in an order
+that changes; a figure is the median over the rounds. "ratio" is the time of the fastest peer over Polyak's: above 1, Polyak is
+faster. GB/s counts each gradient, weight and slot read and each weight and slot written once; the bandwidth beside it is that
+of negating an array in place. "guarded" is a step with max_norm and finite="skip", as a multiple of the plain one: one more
+read of the gradients.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import random
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.util import find_spec
+from inspect import signature
 from itertools import product
 from typing import Any
 
@@ -35,6 +37,8 @@ METHODS: dict[str, tuple[dict[str, Any], list[tuple[str, str, dict[str, Any]]]]]
         {"b1": 0.9, "b2": 0.99},
         [("pytorch_optimizer", "Lion", {"betas": (0.9, 0.99)}), ("lion_pytorch", "Lion", {"betas": (0.9, 0.99)})],
     ),
+    "LARS": ({"momentum": 0.9, "trust_coefficient": 0.001}, [("pytorch_optimizer", "LARS", {"momentum": 0.9})]),
+    "ScheduleFree": ({"momentum": 0.9}, [("schedulefree", "SGDScheduleFree", {"momentum": 0.9})]),
 }
 SLOTS = {"AggMo": 3}
 
@@ -46,11 +50,14 @@ def peers(method: str, params: list[Any]) -> Iterator[tuple[str, Step]]:
             continue
         make = getattr(import_module(module), name)
         for label, how in (("foreach", {"foreach": True}), ("loop", {"foreach": False})):
-            try:
-                yield f"{module} {label}", make(params, lr=LR, **arguments, **how).step
-            except TypeError:  # it has no such option
-                if label == "loop":
-                    yield module, make(params, lr=LR, **arguments).step
+            if "foreach" not in signature(make).parameters:
+                label, how = "", {}
+            peer = make(params, lr=LR, **arguments, **how)
+            if module == "schedulefree":
+                peer.train()
+            yield f"{module} {label}".strip(), peer.step
+            if not how:
+                break
 
 
 def main() -> None:
@@ -84,7 +91,7 @@ def main() -> None:
             traffic = 4 * (3 + 2 * SLOTS.get(method, 1)) * size / ours / 1e9
             others = "  ".join(f"{name} {1e3 * t:.3f}" for name, t in times.items())
             speed = f"ratio {ratio}  {traffic:5.1f} GB/s  guarded {guarded / ours:4.2f}"
-            print(f"    {method:8} {1e3 * ours:9.3f} ms  {speed}  {others}", flush=True)
+            print(f"    {method:12} {1e3 * ours:9.3f} ms  {speed}  {others}", flush=True)
 
 
 if __name__ == "__main__":

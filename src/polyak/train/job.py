@@ -64,7 +64,8 @@ class Job:
                 callbacks=[watching, FiniteCheck()],
             )
         except FloatingPointError as error:
-            raise BadGradient(str(error)) from None
+            what, _, _ = str(error).partition(". The step was left out")  # the rest is advice for another caller
+            raise BadGradient(what[0].lower() + what[1:]) from None
 
     def test(self) -> tuple[float, float]:
         """Loss and accuracy on the test images."""
