@@ -3,21 +3,28 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := $(BIN)/pytest -p no:cacheprovider
 # TensorFlow reports its own internals, some of them as errors that are none.
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: train test check mutants clean
+.PHONY: train test test-frameworks test-tensorflow test-jax test-torch test-command check mutants clean
 
 train: .venv/train.done
 	$(BIN)/polyak train $(ARGS)
 
-# Keras takes its backend from the environment, once a process. The command's own tests start processes, and go first.
+# Keras takes its backend from the environment, once a process. Two processes at a time, the longest first: each uses one core.
 test: check
-	$(BIN)/pytest tests/test_cli.py tests/test_train.py
-	$(BIN)/pytest --ignore tests/keras_frontend --ignore tests/test_cli.py --ignore tests/test_train.py
-	KERAS_BACKEND=tensorflow $(BIN)/pytest tests/keras_frontend
-	KERAS_BACKEND=jax $(BIN)/pytest tests/keras_frontend
-	KERAS_BACKEND=torch $(BIN)/pytest tests/keras_frontend
+	$(MAKE) --jobs=2 --output-sync=target test-frameworks test-tensorflow test-jax test-torch test-command
+
+test-frameworks: .venv/dev.done
+	$(PYTEST) --ignore tests/keras_frontend --ignore tests/test_cli.py --ignore tests/test_train.py
+
+test-tensorflow test-jax test-torch: test-%: .venv/dev.done
+	KERAS_BACKEND=$* $(PYTEST) tests/keras_frontend
+
+# They start processes of their own.
+test-command: .venv/dev.done
+	$(PYTEST) tests/test_cli.py tests/test_train.py
 
 check: .venv/dev.done
 	$(BIN)/ruff format --check .
