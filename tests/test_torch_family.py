@@ -169,3 +169,13 @@ def test_cautious_options_differ_between_groups(method: str) -> None:
 def test_words_that_no_method_has() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'wight_decay'"):
         make("Lion", [torch.nn.Parameter(torch.zeros(3))], wight_decay=0.1)
+
+
+def test_complex_parameters_have_no_signs() -> None:
+    p = torch.nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    for method, options in (("Lion", {}), ("Signum", {}), ("Momentum", {"cautious": True})):
+        with pytest.raises(
+            TypeError, match=r"goes by signs, which complex numbers do not have; parameters of shapes \[\(3,\)\]"
+        ):
+            make(method, [p], **options)
+    make("QHM", [p])

@@ -250,6 +250,12 @@ class Optimizer(torch.optim.Optimizer):
         weight_decay, decay = check_decay(weight_decay, group["decay"] if weight_decay else None)
         careful = group["cautious_decay"] and bool(weight_decay)  # a group may have no decay to be cautious with
         check_cautious(group["cautious"], careful, decay)
+        by_signs = self._method.signs or group["cautious"] or careful
+        if by_signs and (shapes := [tuple(p.shape) for p in group["params"] if p.is_complex()]):
+            who = self._method.name if self._method.signs else "A cautious option"
+            raise TypeError(
+                f"{who} goes by signs, which complex numbers do not have; parameters of shapes {shapes} are complex."
+            )
         check_finite(group["finite"])
         scaled = group["maximize"] or check_max_norm(group["max_norm"]) is not None
         update = pipeline(rule, decay, scale=scaled, cautious=group["cautious"], cautious_decay=careful)
