@@ -46,10 +46,7 @@ class Case:
     @property
     def variant(self) -> str:
         """The rule and its options."""
-        shown = {name: self.options[name] for name in ("dampening", "cautious") if self.options.get(name)}
-        return ", ".join(
-            [self.update.rule.name, *(name if value is True else f"{name} {value}" for name, value in shown.items())]
-        )
+        return self.update.rule.name + (", cautious" if self.options.get("cautious") else "")
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -52,8 +52,8 @@ def aggmo(count: int) -> Rule:
         total, new = velocities(g, slots, h)
         return (h.learning_rate * h.share) * total, new
 
-    momenta = tuple(f"momentum_{i}" for i in range(count))
-    return Rule(f"aggmo_{count}", step, tuple(f"velocity_{i}" for i in range(count)), (*_BEFORE, *momenta))
+    slots, momenta = ([f"{name}_{i}" for i in range(count)] for name in ("velocity", "momentum"))
+    return Rule(f"aggmo_{count}", step, (*slots,), (*_BEFORE, *momenta))
 
 
 def _first(g: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
