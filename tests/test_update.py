@@ -275,6 +275,7 @@ def test_the_methods_that_need_no_velocity():
 
 
 def test_a_rule_of_tensors_takes_no_decoupled_decay():
+    assert (LARS.step, LARS.slots) == (RULES["step"].step, RULES["step"].slots)  # the same elements
     assert pipeline(LARS, "coupled").decay == "coupled"
     assert pipeline(LARS).decay is None
     assert pipeline(RULES["gradient"], "decoupled").per_tensor is None
