@@ -91,7 +91,7 @@ def report_memory(size: int, folder: Path) -> None:
     for front_end in FRONT_ENDS:
         environment = {**os.environ, "KERAS_BACKEND": front_end.removeprefix("keras-"), "TF_CPP_MIN_LOG_LEVEL": "3"}
         command = [sys.executable, __file__, "--growth", front_end, "--gigabytes", str(4 * size / 1e9), "--folder", str(folder)]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)  # noqa: S603  (this file)
         grown = int(done.stdout.split()[-1])
         print(f"{front_end:17} grows by {grown / 1e6:6.1f} MB, {grown / largest:5.2f} of a tensor ({largest / 1e6:.0f} MB)")
 

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 from polyak.update import Decay
 
@@ -79,13 +79,13 @@ def check_trust_coefficient(value: Any) -> float:
     return eta
 
 
-def check_max_norm(value: Any) -> float | None:
+def check_max_norm(value: Any, name: str = "max_norm") -> float | None:
     """A bound of the gradients' global norm: above 0, or None for no bound. Infinity only measures the norm."""
     if value is None:
         return None
-    bound = number("max_norm", value)
+    bound = number(name, value)
     if not bound > 0:
-        raise ValueError(f"max_norm must be above 0, or None; got {value!r}. 1.0 is usual.")
+        raise ValueError(f"{name} must be above 0, or None; got {value!r}. 1.0 is usual.")
     return bound
 
 
@@ -139,6 +139,18 @@ def not_finite(names: list[str], step: int) -> str:
         'weights and slots are as they were. A smaller learning rate or max_norm often helps; finite="skip" only counts such '
         "steps."
     )
+
+
+class Common(TypedDict, total=False):
+    """The arguments that every method has in NumPy and PyTorch, for the signatures."""
+
+    weight_decay: float
+    decay: Decay | None
+    max_norm: float | None
+    maximize: bool
+    cautious: bool
+    cautious_decay: bool
+    finite: Finite
 
 
 def check_takes_step(name: str, function: Callable[..., Any]) -> None:

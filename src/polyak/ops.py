@@ -31,10 +31,10 @@ def where(condition: Array, a: Array, b: Array) -> Array:
     """`a`, which may be a literal, where the condition holds, and `b` elsewhere. A NaN in the other one does no harm."""
     if isinstance(condition, bool):  # of numbers
         return a if condition else b
-    namespace = _namespace(condition)
+    functions = namespace(condition)
     if isinstance(a, int):  # TensorFlow would take it for an integer tensor
-        a = namespace.ones_like(b) * a
-    return namespace.where(condition, a, b)
+        a = functions.ones_like(b) * a
+    return functions.where(condition, a, b)
 
 
 def sign(a: Array) -> Array:
@@ -42,7 +42,7 @@ def sign(a: Array) -> Array:
     return where(a > 0, 1, where(a < 0, -1, a))
 
 
-def _namespace(array: Array) -> Any:
+def namespace(array: Array) -> Any:
     """The module with the functions for arrays of this type. Whoever has such an array has imported it."""
     package = type(array).__module__.partition(".")[0]
     return sys.modules["jax.numpy" if package in ("jax", "jaxlib") else package]

@@ -20,7 +20,7 @@ def scaled(g: Array, h: Any) -> Array:
     return h.scale * g
 
 
-def clip_scale(norm: float, max_norm: float) -> float:
+def clip_scale(norm: Array, max_norm: Array) -> Array:
     """The scale with which gradients of this global norm have one of at most `max_norm`; exactly 1 if they have already.
 
     Infinity gives 0 and NaN gives NaN, as `torch.nn.utils.clip_grad_norm_` has it: the infinite elements become NaN, the others
@@ -28,9 +28,10 @@ def clip_scale(norm: float, max_norm: float) -> float:
 
     Example:
         >>> clip_scale(4.0, max_norm=1.0), clip_scale(0.5, max_norm=1.0)
-        (0.25, 1.0)
+        (0.25, 1)
     """
-    return 1.0 if norm <= max_norm else max_norm / norm
+    within = norm <= max_norm
+    return where(within, 1, max_norm / where(within, 1, norm))  # numbers do not divide by a norm of 0
 
 
 def coupled(g: Array, w: Array, h: Any) -> Array:

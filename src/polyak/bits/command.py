@@ -18,7 +18,7 @@ def bits() -> int:
     from polyak.bits.table import differences, table
 
     installed = [name for name in TITLES if not missing(name)]
-    outcomes = run(installed, lambda name: print(f"{TITLES[name]} is done.", file=sys.stderr))  # noqa: T201
+    outcomes = run(installed, lambda name: print(f"{TITLES[name]} is done.", file=sys.stderr))  # noqa: T201  (a sign of life)
     results = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Result)}
     if results:
         _say(*table(results))

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from polyak.ops import Array
+from polyak.update import clip_scale
 
 
 class Guard:
@@ -36,7 +37,7 @@ class Guard:
             self.passes = self._finite.all()
         if max_norm is not None:
             norm = jnp.sqrt(squares.sum())
-            self.scale = jnp.where(norm <= max_norm, 1, max_norm / norm)  # `polyak.update.clip_scale`, traced
+            self.scale = clip_scale(norm, max_norm)
             if self.passes is not None:
                 self.scale = jnp.where(self.passes, self.scale, 1)  # 0 times it must be 0
 
@@ -59,7 +60,7 @@ def norm(x: Array) -> jax.Array:
 
     # Between these bounds squares that vanish are of no account. Else the array is looked at again.
     is_accurate = (squares > 1e-20) & (squares < jnp.inf)
-    return jax.lax.cond(is_accurate, lambda: jnp.sqrt(squares), rescaled)  # type: ignore[no-any-return]
+    return jax.lax.cond(is_accurate, lambda: jnp.sqrt(squares), rescaled)  # type: ignore[no-any-return]  # cond has no types
 
 
 def _stacked(scalars: Sequence[jax.Array], dtype: Any) -> jax.Array:
@@ -83,4 +84,4 @@ def _finite(leaves: Sequence[Array], squares: jax.Array) -> jax.Array:
         return _stacked([jnp.isfinite(g).all() for g in leaves], jnp.bool_)
 
     all_are = jnp.isfinite(squares).all()
-    return jax.lax.cond(all_are, lambda: jnp.ones(len(leaves), jnp.bool_), look)  # type: ignore[no-any-return]
+    return jax.lax.cond(all_are, lambda: jnp.ones(len(leaves), jnp.bool_), look)  # type: ignore[no-any-return]  # as above

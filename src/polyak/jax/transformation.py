@@ -1,4 +1,8 @@
-"""Any method as an optax `GradientTransformation`. The functions beside this file have the arguments of each."""
+"""Any method as an optax `GradientTransformation`. The functions beside this file have the arguments of each.
+
+All of them, spelled out: `optax.inject_hyperparams` finds its hyperparameters in the signature, and would take those behind a
+`**common` for one.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -33,13 +37,13 @@ class State(NamedTuple):
             None but with finite="error".
     """
 
-    count: jax.Array  # type: ignore[assignment]
+    count: jax.Array  # type: ignore[assignment]  # tuple has a method of this name
     slots: dict[str, Tree]
     skipped: jax.Array | None = None
     nonfinite: jax.Array | None = None
 
 
-class Transformation(optax.GradientTransformation):  # type: ignore[misc]
+class Transformation(optax.GradientTransformation):  # type: ignore[misc]  # optax has no types
     """A gradient transformation that tells how it was made, which its state does not.
 
     Attributes:

@@ -26,7 +26,7 @@ def zeros(w: Array, dtype: Any) -> jax.Array:
     """A slot before the first step, sharded like the parameter."""
     slot = jnp.zeros_like(w, dtype=dtype or compute_dtype(w))
     # In traced code zeros depend on nothing, so that without this the compiler would put them all on one device.
-    return shard_alike(w, slot)[1] if isinstance(w, jax.core.Tracer) else slot  # type: ignore[no-untyped-call]
+    return shard_alike(w, slot)[1] if isinstance(w, jax.core.Tracer) else slot  # type: ignore[no-untyped-call]  # JAX's, without types
 
 
 def new_values(

@@ -42,26 +42,26 @@ class Averaged(keras.callbacks.Callback):
         """Tell the optimizer that this fit() is seen to."""
         self._optimizer._seen_to = True
 
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002  (likewise)
         """Bring back what is trained, in the first epoch too: what the fit() before has trained."""
         self._optimizer._bring_back()
 
-    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_test_begin(self, logs: Any = None) -> None:  # noqa: ARG002  (likewise)
         """Switch to the averages."""
         self._switched = not self._optimizer._has_aside()
         if self._switched:
             self._optimizer._put_aside()
 
-    def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_test_end(self, logs: Any = None) -> None:  # noqa: ARG002  (likewise)
         """Bring back what there was before."""
         if self._switched:
             self._optimizer._bring_back()
 
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:  # noqa: ARG002  (likewise)
         """Switch to the averages, for the callbacks that come after this one."""
         self._optimizer._put_aside()
 
-    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002
+    def on_train_end(self, logs: Any = None) -> None:  # noqa: ARG002  (likewise)
         """Leave the averages in the model."""
         optimizer = self._optimizer
         if not optimizer._has_aside():

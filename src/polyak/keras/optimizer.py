@@ -1,6 +1,5 @@
 """What the Keras front-ends of all methods have in common: storage, hyperparameters and the hooks of Keras's base class."""
 
-import math
 from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib import import_module
@@ -12,7 +11,7 @@ from keras import ops
 from keras.initializers import Constant
 from keras.optimizers.schedules import LearningRateSchedule
 
-from polyak.arguments import check_cautious, check_decay, check_finite, check_learning_rate, number
+from polyak.arguments import check_cautious, check_decay, check_finite, check_learning_rate, check_max_norm
 from polyak.groups import Given
 from polyak.keras.groups import Groups, deserialized, path_of, serialized
 from polyak.keras.guard import Guard
@@ -90,7 +89,7 @@ class Optimizer(keras.optimizers.Optimizer):
         super().__init__(
             learning_rate=checked("learning_rate", learning_rate, check_learning_rate),
             weight_decay=coefficients[0] or None,
-            global_clipnorm=_checked_norm(global_clipnorm),
+            global_clipnorm=check_max_norm(global_clipnorm, "global_clipnorm"),
             name=name or method.name.lower(),
             **base,
         )
@@ -351,10 +350,3 @@ class Optimizer(keras.optimizers.Optimizer):
         own = {name: deserialized(config[name], custom_objects) for name in cls._method.arguments if name in config}
         optimizer: Optimizer = super().from_config({**config, **own, "groups": groups}, custom_objects)
         return optimizer
-
-
-def _checked_norm(value: Any) -> float | None:
-    """A bound of the global norm: above 0, or None."""
-    if value is not None and not 0 < number("global_clipnorm", value) <= math.inf:
-        raise ValueError(f"global_clipnorm must be above 0, or None; got {value!r}. 1.0 is usual.")
-    return None if value is None else float(value)

@@ -10,7 +10,7 @@ import numpy as np
 from keras import ops
 
 from polyak.ops import Array
-from polyak.update import Update
+from polyak.update import Update, clip_scale
 
 Numbers = Mapping[str, Any]  # hyperparameters by name
 
@@ -143,7 +143,7 @@ def look(plan: Plan, grads: Sequence[Array]) -> tuple[Array | None, Array | None
     if plan.max_norm is not None:
         squares = reduce(ops.add, [_sum_of_squares(g) for g in grads])
         norm = ops.sqrt(squares)
-        scale = ops.where(norm <= plan.max_norm, 1.0, plan.max_norm / norm)  # `polyak.update.clip_scale`, traced
+        scale = clip_scale(norm, plan.max_norm)
     if not plan.guarded:
         return scale, None
 

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Unpack
 
+from polyak.arguments import Common
 from polyak.methods import AGGMO
 from polyak.numpy.arrays import Array
-from polyak.numpy.optimizer import Common, Number, Optimizer
+from polyak.numpy.optimizer import Number, Optimizer
 
 
 class AggMo(Optimizer):

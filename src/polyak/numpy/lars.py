@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Unpack
 
+from polyak.arguments import Common
 from polyak.methods import LARS_METHOD
 from polyak.numpy.arrays import Array
-from polyak.numpy.optimizer import Common, Hyperparameter, Number, Optimizer
+from polyak.numpy.optimizer import Hyperparameter, Number, Optimizer
 
 
 class LARS(Optimizer):

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, Literal, TypedDict, overload
+from typing import Any, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -41,18 +41,6 @@ class Hyperparameter:
 
     def __set__(self, optimizer: "Optimizer", value: float) -> None:
         optimizer._assign(self._name, value)
-
-
-class Common(TypedDict, total=False):
-    """The arguments that every method has, for the signatures."""
-
-    weight_decay: float
-    decay: Literal["coupled", "decoupled"] | None
-    max_norm: float | None
-    maximize: bool
-    cautious: bool
-    cautious_decay: bool
-    finite: Literal["error", "skip", "off"]
 
 
 class Optimizer:

@@ -5,11 +5,12 @@ from typing import Any, Unpack
 
 import numpy as np
 
+from polyak.arguments import Common
 from polyak.averaged import AverageSwitch, average_of
 from polyak.averaging import warmed_up
 from polyak.methods import SCHEDULE_FREE_METHOD
 from polyak.numpy.arrays import Array
-from polyak.numpy.optimizer import Common, Hyperparameter, Number, Optimizer
+from polyak.numpy.optimizer import Hyperparameter, Number, Optimizer
 
 
 class ScheduleFree(AverageSwitch, Optimizer):

@@ -21,9 +21,9 @@ def state(file: Path, /) -> int:
     try:
         contents = read(file)
     except (ValueError, OSError) as error:
-        print(f"polyak: {error}", file=sys.stderr, flush=True)  # noqa: T201  (a command prints)
+        print(f"polyak: {error}", file=sys.stderr, flush=True)  # noqa: T201  (what the command is for)  (a command prints)
         return 2
-    print("\n".join(lines(contents)))  # noqa: T201
+    print("\n".join(lines(contents)))  # noqa: T201  (what the command is for)
     return 0
 
 

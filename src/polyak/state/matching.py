@@ -203,7 +203,7 @@ def _insist(left: list[str], strict: bool) -> None:
 def _transforms(transform: Transform | None, names: set[str]) -> Callable[[str], Callable[[Array], Array] | None]:
     """For a parameter's name, what is done to its arrays."""
     if transform is None:
-        return lambda name: None  # noqa: ARG005
+        return lambda name: None  # noqa: ARG005  (as those of the user are called)
     if not isinstance(transform, Mapping):
         return lambda name: lambda array: transform(name, array)
     if unknown := sorted(transform.keys() - names):

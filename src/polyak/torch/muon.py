@@ -210,7 +210,7 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():  # torch cannot trace the kernel
-            torch.compiler.disable(self._step)()  # type: ignore[no-untyped-call]
+            torch.compiler.disable(self._step)()  # type: ignore[no-untyped-call]  # torch's, without types
         else:
             self._step()
         return loss

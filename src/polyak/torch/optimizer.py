@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from operator import is_, itemgetter
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -21,18 +21,6 @@ from polyak.update import Update, clip_scale, pipeline
 
 # Every group has the arguments of its method, and these.
 COMMON = ("weight_decay", "decay", "max_norm", "maximize", "cautious", "cautious_decay", "finite")
-
-
-class Common(TypedDict, total=False):
-    """The arguments that every method has, for the signatures."""
-
-    weight_decay: float
-    decay: Literal["coupled", "decoupled"] | None
-    max_norm: float | None
-    maximize: bool
-    cautious: bool
-    cautious_decay: bool
-    finite: Literal["error", "skip", "off"]
 
 
 @dataclass
@@ -159,7 +147,7 @@ class Optimizer(torch.optim.Optimizer):
             with torch.enable_grad():
                 loss = closure()
         if torch.compiler.is_compiling():  # the kernel is compiled already, and torch cannot trace it
-            torch.compiler.disable(self._step)()  # type: ignore[no-untyped-call]
+            torch.compiler.disable(self._step)()  # type: ignore[no-untyped-call]  # torch's, without types
         else:
             self._step()
         return loss

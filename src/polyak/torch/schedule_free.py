@@ -7,11 +7,12 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
+from polyak.arguments import Common
 from polyak.averaged import AverageSwitch, average_of
 from polyak.averaging import warmed_up
 from polyak.methods import SCHEDULE_FREE_METHOD
 from polyak.torch.evaluation import watch
-from polyak.torch.optimizer import Common, Optimizer
+from polyak.torch.optimizer import Optimizer
 from polyak.update import Update
 
 # In the state of a parameter, what it is trained with while it holds the average.

@@ -5,8 +5,9 @@ from typing import Any, Unpack
 
 from torch import Tensor
 
+from polyak.arguments import Common
 from polyak.methods import SIGNUM_METHOD
-from polyak.torch.optimizer import Common, Optimizer
+from polyak.torch.optimizer import Optimizer
 
 
 class Signum(Optimizer):
