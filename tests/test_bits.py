@@ -166,7 +166,7 @@ def test_a_difference_is_exit_1(one_bit, monkeypatch, capsys):
     assert dispatch(["bits"]) == 1
     out = capsys.readouterr().out
     assert "1 differ" in out
-    assert "JAX and NumPy differ in 1 of 80 runs. First in the run gradient, constant, after step 3, velocity of w[5]: " in out
+    assert "JAX and NumPy differ in 1 of 64 runs. First in the run gradient, constant, after step 3, velocity of w[5]: " in out
 
 
 def test_a_framework_that_fails_is_one_line_and_exit_1(outcomes, monkeypatch, capsys):

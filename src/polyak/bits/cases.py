@@ -105,7 +105,6 @@ _SIZE = {name: np.float32(2.0**-6) for name in ("Signum", "Lion")}
 # Every decay and every schedule, though not each with each: `polyak bits` is to take less than a minute.
 RUNS: list[tuple[Decay | None, str]] = [
     (None, "constant"),
-    ("coupled", "constant"),
     ("decoupled", "constant"),
     ("coupled", "piecewise"),
     ("decoupled", "linear"),
