@@ -198,8 +198,16 @@ def test_the_cautious_step_asks_for_the_gradient_of_the_loss_alone():
 def test_the_cautious_decay_waits_where_the_step_makes_the_weight_larger():
     update = pipeline(RULES["descent"], "decoupled", cautious_decay=True)
     h = update.Hyperparameters(learning_rate=0.5, weight_decay=0.25)
-    g, w = np.array([1.0, -1.0, 1.0, -1.0, 0.0, np.nan]), np.array([8.0, 8.0, -8.0, -8.0, 8.0, 8.0])
-    np.testing.assert_array_equal(update.apply(g, w, (), h)[0], [6.5, 8.5, -8.5, -6.5, 8, np.nan])
+    g, w = np.array([1.0, -1.0, 1.0, -1.0, 0.0, np.nan, 1.0]), np.array([8.0, 8.0, -8.0, -8.0, 8.0, 8.0, 0.0])
+    np.testing.assert_array_equal(update.apply(g, w, (), h)[0], [6.5, 8.5, -8.5, -6.5, 8, np.nan, -0.5])
+
+
+def test_cautious_options_compare_signs_and_not_a_product_that_could_vanish():
+    tiny = 2.0**-700  # its square is 0
+    h = SimpleNamespace(learning_rate=0.5, weight_decay=0.25)
+    assert pipeline(RULES["descent"], cautious=True).apply(tiny, 0.0, (), h) == (-tiny / 2, ())
+    w, _ = pipeline(RULES["descent"], "decoupled", cautious_decay=True).apply(tiny, 8 * tiny, (), h)
+    assert w == 6.5 * tiny
 
 
 def test_a_cautious_step_decays():

@@ -35,8 +35,11 @@ FILES = [
 ]
 TESTS = ["tests/test_ops.py", "tests/test_rules.py", "tests/test_update.py"]
 
-# Mutants that are the same function but for rounding: `about`, in `update.decoupled`, is put on and taken off again.
+# Mutants that are the same function but for rounding: `about`, in `update.decoupled`, is put on and taken off again; and in
+# `update._apart` a sign times a number is on the same side of 0 as a sign times a sign.
 EQUIVALENT = {
+    "sign(a)  ->  a",
+    "sign(b)  ->  b",
     "w + (c + c) * w - w  ->  w - (w + (c + c) * w)",
     "w + (c + c) * w  ->  w",
     "c + c  ->  c - c",

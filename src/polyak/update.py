@@ -53,6 +53,15 @@ def decoupled(s: Array, w: Array, h: Any) -> Array:
     return s + (fma(c, w, -about) + about)
 
 
+def _apart(a: Array, b: Array) -> Array:
+    """Where one is positive and the other negative, or one is 0; not at a NaN, which so stays in the step and is seen.
+
+    From the signs, for the product of two small numbers is 0; from both signs, for one more use of a step that is a product
+    changes what compilers fuse it with.
+    """
+    return sign(a) * sign(b) <= 0
+
+
 def cautious_step(s: Array, g: Array) -> Array:
     """The step where it goes down the present gradient, 0 elsewhere: a velocity that still points uphill has to wait.
 
@@ -60,7 +69,7 @@ def cautious_step(s: Array, g: Array) -> Array:
     arXiv:2411.16085, 2024. They also scale the step up by the inverse of the share of a tensor's elements that move; here no
     element's step depends on another element, and the learning rate stays what the user gave.
     """
-    return where(sign(s) * sign(g) <= 0, 0, s)  # so written, a NaN is seen
+    return where(_apart(s, g), 0, s)
 
 
 def cautious_decay(s: Array, w: Array, h: Any) -> Array:
@@ -69,7 +78,7 @@ def cautious_decay(s: Array, w: Array, h: Any) -> Array:
     Source: L. Chen, J. Li, K. Liang, B. Su, C. Xie, N. W. Pierse, C. Liang, N. Lao, Q. Liu, "Cautious weight decay",
     arXiv:2510.12402, 2025.
     """
-    return where(sign(s) * sign(w) <= 0, s, decoupled(s, w, h))
+    return where(_apart(s, w), s, decoupled(s, w, h))
 
 
 def unscaled(g: Array, h: Any) -> Array:  # noqa: ARG001  (stands in for `scaled`)
