@@ -41,8 +41,10 @@ def _gpt2_small() -> list[tuple[int, ...]]:
 ONE_TENSOR: list[tuple[int, ...]] = [(64 << 20,)]
 RESNET50 = _resnet50()
 GPT2_SMALL = _gpt2_small()
+GPT2_MATRICES = [shape for shape in GPT2_SMALL[2:] if len(shape) == 2]  # of the blocks, 48: without the embeddings
 MLP: list[tuple[int, ...]] = [(784, 256), (256,), (256, 256), (256,), (256, 128), (128,), (128, 10), (10,)]
 SMALL_MLP: list[tuple[int, ...]] = [(64, 32), (64,), (64, 64), (64,), (64, 64), (64,), (10, 64), (10,)]
+MLP_MATRICES = [shape for shape in MLP if len(shape) == 2]
 MANY_SMALL: list[tuple[int, ...]] = [(100,)] * 10_000
 
 # What the benchmarks of single steps are run on, by the letters of their --cases.

@@ -24,13 +24,23 @@ CASES = {
     "Lion": ("Lion", "float32", {"lr": 0.01, "b1": 0.9, "b2": 0.99}),
     "AggMo": ("AggMo", "float32", {"lr": 0.1, "momenta": (0.0, 0.9, 0.99)}),
     "ScheduleFree": ("ScheduleFree", "float32", {"lr": 0.1, "momentum": 0.9}),
+    # The same layout and roles everywhere, for PyTorch has the outputs first, and Keras takes the last kernel for the head.
+    "Muon": (
+        "Muon",
+        "float64",
+        EXACT | {"output_axis": {"*kernel": -1}, "roles": {"*kernel": "orthogonal", "*": "other"}},
+    ),
 }
+# Of methods that agree with each other to rounding only, how closely the weights do after 100 steps. Muon's second rule has a
+# learning rate of 0.01 and a momentum of 0.9, which Keras keeps in float32.
+NEAR = {"Muon": 1e-6}
 # What is state, and is taken over by an optimizer that was made with something else.
 ELSEWHERE = {
     "Momentum": {"lr": 0.5, "momentum": 0.5},
     "Lion": {"lr": 0.5, "b1": 0.5, "b2": 0.5},
     "AggMo": {"lr": 0.5},
     "ScheduleFree": {"lr": 0.5, "momentum": 0.5},
+    "Muon": {"lr": 0.5, "momentum": 0.5},
 }
 
 

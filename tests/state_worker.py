@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from polyak.methods import METHODS
+from polyak.state.contents import KNOWN
 from state_cases import CASES, ELSEWHERE, FRAMEWORKS, SHAPES, takes_part
 
 FRAMEWORK, FOLDER = sys.argv[1], Path(sys.argv[2])
@@ -61,7 +61,8 @@ class InTorch:
 
         self.torch, self.dtype = torch, getattr(torch, dtype)
         self.params = {name: torch.tensor(w, dtype=self.dtype).requires_grad_() for name, w in weights.items()}
-        self.optimizer = getattr(polyak.torch, method)(self.params.values(), **options)
+        params = self.params.items() if method == "Muon" else self.params.values()  # one that knows the names
+        self.optimizer = getattr(polyak.torch, method)(params, **options)
 
     def step(self, grads):
         for name, p in self.params.items():
@@ -85,7 +86,7 @@ class InJAX:
         import polyak.jax
 
         lr = options["lr"] if options["lr"] != "schedule" else lambda t: jnp.where(t < 60, 0.1, 0.05)
-        make = getattr(polyak.jax, METHODS[method].function)
+        make = getattr(polyak.jax, KNOWN[method].function)
         self.transformation = make(lr, **{name: x for name, x in options.items() if name != "lr"})
         self.jnp, self.dtype = jnp, dtype
         self.params = {name: jnp.asarray(w, dtype) for name, w in weights.items()}
@@ -118,7 +119,7 @@ class InKeras:
 
         lr = options["lr"] if options["lr"] != "schedule" else lambda t: keras.ops.where(t < 60, 0.1, 0.05)
         self.keras, self.dtype = keras, dtype
-        self.params = {name: keras.Variable(w, dtype=dtype) for name, w in weights.items()}
+        self.params = {name: keras.Variable(w, dtype=dtype, name=name.replace("/", "_")) for name, w in weights.items()}
         self.optimizer = getattr(polyak.keras, method)(lr, **{name: x for name, x in options.items() if name != "lr"})
 
     def step(self, grads):

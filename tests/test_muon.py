@@ -2,13 +2,17 @@
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
 
-from polyak.rules.muon import Matrices, Report, assign, muon, shape_scale
+from polyak.matrices import Matrices
+from polyak.rules.directed import DIRECTED
+from polyak.rules.heavy_ball import heavy_ball
+from polyak.rules.muon import muon, shape_scale
 from polyak.rules.orthogonal import orthogonalise
+from polyak.rules.roles import Report, assign
 from polyak.update import pipeline
 
 # Arrays as matrices.
@@ -41,6 +45,39 @@ def test_back_is_the_way_back(axis: int, split: int) -> None:
     np.testing.assert_array_equal(seen[-1, -1], first)  # the last output of the second array
 
 
+@pytest.mark.parametrize("split", [1, 2])
+@pytest.mark.parametrize("axes", [(-2, -1), (0, 1), (1, 0), (3, 1), (1,), (0, 1, 3)])
+def test_outputs_of_several_dimensions(axes: tuple[int, ...], split: int) -> None:
+    """In the order given; all the rest are inputs, in theirs."""
+    arrays = np.arange(2.0 * 2 * 4 * 6 * 8).reshape(2, 2, 4, 6, 8)
+    matrices = Matrices((2, 4, 6, 8), axes, split)
+    seen = matrices.of(arrays)
+    first = np.moveaxis(arrays, [1 + axis % 4 for axis in axes], range(1, 1 + len(axes)))
+    np.testing.assert_array_equal(seen, first.reshape(2 * split, matrices.rows, matrices.cols))
+    assert matrices.rows * split == np.prod([(2, 4, 6, 8)[axis] for axis in axes])
+    np.testing.assert_array_equal(matrices.back(seen), arrays)
+
+
+def test_heads_of_queries_are_matrices_of_their_own() -> None:
+    queries = np.random.default_rng(0).standard_normal((6, 3, 4))  # (in, heads, size)
+    matrices = Matrices(queries.shape, (-2, -1), split=3)
+    together = matrices.back(orthogonalise(matrices.of(queries[None])))[0]
+    for head in range(3):
+        alone = orthogonalise(queries[:, head].T).T
+        np.testing.assert_allclose(together[:, head], alone, rtol=0, atol=1e-12)  # another order of the sums
+
+
+def test_arrays_without_elements_have_matrices_without_elements() -> None:
+    for shape in ((0, 3), (3, 0), (2, 0, 3)):
+        matrices = Matrices(shape, -1)
+        arrays = np.zeros((2, *shape))
+        assert matrices.of(arrays).shape == (2, matrices.rows, matrices.cols)
+        assert matrices.back(matrices.of(arrays)).shape == arrays.shape
+        update = pipeline(muon(matrices))
+        w, _ = update.apply(arrays[0], arrays[0], (arrays[0],), update.Hyperparameters(0.1, 0.9))
+        assert w.shape == shape
+
+
 def test_split_cuts_the_outputs() -> None:
     qkv = np.random.default_rng(0).standard_normal((1, 12, 5))
     matrices = Matrices((12, 5), split=3)
@@ -56,7 +93,12 @@ def test_split_cuts_the_outputs() -> None:
         (((3,),), r"shape \(3,\) is no matrix"),
         (((3, 4), 2), r"output_axis=2 is no dimension"),
         (((3, 4), -3), r"output_axis=-3 is no dimension"),
+        (((3, 4, 5), (0, 3)), r"output_axis=\(0, 3\) is no dimension of an array of shape \(3, 4, 5\)"),
+        (((3, 4, 5), (0, -3)), r"output_axis=\(0, -3\) must name different dimensions"),
+        (((3, 4), (0, 1)), r"output_axis=\(0, 1\) must name different dimensions of .*, and leave one for the inputs"),
+        (((3, 4), ()), r"output_axis=\(\) must name different dimensions of .*, one at least"),
         (((4, 3), 0, 3), r"split=3 does not divide the 4 outputs"),
+        (((5, 2, 3), (1, 2), 4), r"split=4 does not divide the 6 outputs"),
         (((4, 3), 0, 0), r"split=0 does not divide"),
     ],
 )
@@ -82,6 +124,11 @@ def test_match_rms_adamw_gives_the_elements_their_size() -> None:
 
 
 # The rule.
+
+
+class _H(NamedTuple):
+    learning_rate: float
+    momentum: float
 
 
 def polar(g: Any) -> Any:
@@ -121,6 +168,52 @@ def test_the_size_of_the_gradient_does_not_count() -> None:
     one, _ = update.step(g, g, (0 * g,), h)
     other, _ = update.step(2.0**40 * g, g, (0 * g,), h)
     np.testing.assert_array_equal(one, other)
+
+
+def test_several_arrays_at_once() -> None:
+    """Along dimensions before theirs; none sees the others."""
+    rng = np.random.default_rng(0)
+    g, w, v = rng.standard_normal((3, 2, 3, 4, 5))
+    update = pipeline(muon(Matrices((4, 5), -1, split=5)), "decoupled", cautious=True)
+    h = update.Hyperparameters(learning_rate=0.5, momentum=0.5, weight_decay=0.25)
+    together, (slot,) = update.apply(g, w, (v,), h)
+    for i in np.ndindex(2, 3):
+        alone, (own,) = update.apply(g[i], w[i], (v[i],), h)
+        np.testing.assert_allclose(together[i], alone, rtol=0, atol=1e-12)  # the sums may be in another order
+        np.testing.assert_array_equal(slot[i], own)
+
+
+def test_products_in_another_dtype() -> None:
+    """In every framework by its name; velocity and step keep theirs."""
+    import jax.numpy as jnp
+    import tensorflow as tf
+    import torch
+
+    g = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
+    exact = pipeline(muon(Matrices(g.shape))).step(g, g, (0 * g,), _H(1.0, 0.5))[0]
+    rough = pipeline(muon(Matrices(g.shape), product_dtype="bfloat16"))
+    for make in (torch.tensor, tf.constant, jnp.asarray):
+        step, (v,) = rough.step(make(g), make(g), (make(0 * g),), _H(1.0, 0.5))
+        assert str(np.asarray(step).dtype) == str(np.asarray(v).dtype) == "float32"
+        error = np.abs(np.asarray(step) - exact).max()
+        assert 1e-4 < error < 0.1  # 8 bits of a number below 1, a few times over
+    doubled = pipeline(muon(Matrices(g.shape), product_dtype="float64")).step(g, g, (0 * g,), _H(1.0, 0.5))[0]
+    assert doubled.dtype == np.float32
+    np.testing.assert_allclose(doubled, exact, rtol=0, atol=1e-4)  # what float32 leaves
+
+
+def test_the_same_arguments_give_the_same_rule() -> None:
+    """So that what is compiled for it serves again."""
+    assert muon(Matrices((2, 3)), steps=3) is muon(Matrices((2, 3)), steps=3)
+    assert muon(Matrices((2, 3)), steps=3) is not muon(Matrices((2, 3)), steps=4)
+    assert pipeline(muon(Matrices((2, 3)))) is pipeline(muon(Matrices((2, 3))))
+    assert muon(Matrices((2, 3))).whole
+
+
+@pytest.mark.parametrize("wrong", [{"steps": True}, {"steps": 0}, {"polynomial": "cubic"}, {"scale": "none"}, {"nesterov": 2}])
+def test_wrong_options(wrong: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"{min(wrong)} must be"):
+        muon(Matrices((2, 3)), **wrong)
 
 
 def test_equal_to_optax_without_its_nesterov() -> None:
@@ -194,6 +287,12 @@ def test_names_of_heads(name: str) -> None:
     assert roles({f"{name}.weight": (4, 4), "fc.weight": (4, 4)})[f"{name}.weight"].why == "named as an output head"
 
 
+@pytest.mark.parametrize("name", ["gpt/lm_head/kernel", "lm_head", "gpt.lm_head/kernel"])
+def test_names_have_parts_in_every_framework(name: str) -> None:
+    assert roles({name: (4, 4), "fc/kernel": (4, 4)})[name].why == "named as an output head"
+    assert roles({name.replace("lm_head", "tokens"): (4, 4), "a": (4, 4)})[name.replace("lm_head", "tokens")].role == "other"
+
+
 @pytest.mark.parametrize("name", ["multihead_attn", "heads", "header", "embedder_free", "member", "wide"])
 def test_names_of_neither(name: str) -> None:
     assert roles({f"{name}.weight": (4, 4)})[f"{name}.weight"].role == "orthogonal"
@@ -219,6 +318,16 @@ def test_split_and_axes_by_pattern() -> None:
     assert found["blocks.0.heads.1.key.weight"].matrices == Matrices((8, 8), 1, 1)
     assert found["blocks.0.attn.qkv.weight"].matrices == Matrices((24, 8), 0, 3)
     assert found["stem.conv.weight"].matrices == Matrices((16, 3, 3, 3), 1, 1)
+
+
+def test_several_output_dimensions_by_pattern() -> None:
+    shapes = {"query/kernel": (6, 2, 4), "key/kernel": (6, 2, 4), "out/kernel": (2, 4, 6)}
+    found = roles(shapes, output_axis={"query/*": (-2, -1), "out/*": [2]}, axes={"key/kernel": (1, 2)})
+    assert {name: p.matrices for name, p in found.items()} == {
+        "query/kernel": Matrices((6, 2, 4), (-2, -1)),
+        "key/kernel": Matrices((6, 2, 4), (1, 2)),
+        "out/kernel": Matrices((2, 4, 6), (2,)),
+    }
 
 
 @pytest.mark.parametrize(
@@ -257,3 +366,32 @@ def test_a_report_is_a_table() -> None:
     assert lines[0].split() == ["parameter", "shape", "role", "matrices", "scale", "why"]
     assert "24 x 8          orthogonal  3 of 8 x 8  0.5    a matrix" in lines[2]
     assert "scalar" in lines[7]
+
+
+# The step in two parts, as front-ends make it whose kernels see one element at a time.
+
+
+@pytest.mark.parametrize(
+    ("decay", "options"),
+    [(None, {}), ("decoupled", {}), (None, {"cautious": True}), ("decoupled", {"cautious": True, "cautious_decay": True})],
+)
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_a_direction_makes_the_step_of_the_rule(decay: Any, options: dict[str, Any], nesterov: bool) -> None:
+    matrices = Matrices((4, 3), output_axis=1, split=3)
+    g, w, v = np.random.default_rng(0).standard_normal((3, 4, 3))
+    numbers = {"learning_rate": 0.25, "momentum": 0.75, "weight_decay": 0.5, "scale": -0.5}
+
+    def apply(update: Any, w: Any, slots: Any, **others: Any) -> Any:
+        h = numbers | others
+        return update.apply(g, w, slots, update.Hyperparameters(*(h[name] for name in update.Hyperparameters._fields)))
+
+    whole = pipeline(muon(matrices, nesterov=nesterov, scale="match_rms_adamw"), decay, scale=True, **options)
+    expected, (velocity,) = apply(whole, w, (v,))
+    momentum = pipeline(heavy_ball(velocity="average", nesterov=nesterov), scale=True)
+    direction, (found,) = apply(momentum, np.zeros_like(w), (v,), learning_rate=-1.0)
+    np.testing.assert_array_equal(found, velocity)
+    orthogonal = matrices.back(orthogonalise(matrices.of(direction[None])))[0]
+    last = pipeline(DIRECTED, decay, scale=True, **options)
+    stepped, (kept,) = apply(last, w, (orthogonal,), factor=shape_scale("match_rms_adamw", matrices))
+    np.testing.assert_allclose(stepped, expected, rtol=1e-15, atol=1e-15)  # products in another order
+    np.testing.assert_array_equal(kept, orthogonal)

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from polyak.rules.muon import Matrices, muon
+from polyak.matrices import Matrices
+from polyak.rules.muon import muon
 from polyak.rules.orthogonal import orthogonalise
 from polyak.update import pipeline
 

@@ -74,6 +74,12 @@ def test_each_polynomial_is_the_best(low: float, high: float) -> None:
     assert signs == [1, -1, 1, -1]
 
 
+def test_the_best_between_ends_that_are_nearly_one_number() -> None:
+    """At whatever size s: of a polynomial of x / s the coefficients scale."""
+    for s in (0.5, 1.0, 2.0):
+        np.testing.assert_allclose(_best((1 - 1e-6) * s, s), (15 / 8 / s, -10 / 8 / s**3, 3 / 8 / s**5), rtol=1e-15)
+
+
 @pytest.mark.parametrize("steps", [1, 2, 3, 5, 6, 8, 12])
 @pytest.mark.parametrize("polynomial", POLYNOMIALS)
 def test_the_band_is_that_of_a_fine_grid(polynomial: Any, steps: int) -> None:
@@ -252,6 +258,7 @@ def test_numpy_and_jax_agree_with_torch(shape: tuple[int, int]) -> None:
         ((np.ones(3),), ValueError, r"shape \(3,\)"),
         ((np.ones((3, 3)), "cubic"), ValueError, "'quintic', 'polar_express'; got 'cubic'"),
         ((np.ones((3, 3)), "quintic", 0), ValueError, "at least 1; got 0"),
+        ((np.ones((3, 3)), "quintic", 101), ValueError, "at most 100; got 101"),
         ((np.ones((3, 3)), "quintic", 2.5), TypeError, "integer; got 2.5 of type float"),
         ((np.ones((3, 3)), "quintic", True), TypeError, "got True"),
     ],

@@ -9,9 +9,21 @@ import pytest
 METHODS = ["AggMo", "LARS", "Lion", "Momentum", "QHM", "ScheduleFree", "Signum"]
 PUBLIC = {
     "polyak": ["__version__"],
-    "polyak.jax": ["State", "aggmo", "averaged", "check_finite", "lars", "lion", "momentum", "qhm", "schedule_free", "signum"],
-    "polyak.keras": ["Averaged", "FiniteCheck", *METHODS],
-    "polyak.numpy": METHODS,
+    "polyak.jax": [
+        "State",
+        "aggmo",
+        "averaged",
+        "check_finite",
+        "lars",
+        "lion",
+        "momentum",
+        "muon",
+        "qhm",
+        "schedule_free",
+        "signum",
+    ],
+    "polyak.keras": ["Averaged", "FiniteCheck", "Muon", *METHODS],
+    "polyak.numpy": ["Muon", *METHODS],
     "polyak.rules": ["RULES", "Rule", "heavy_ball"],
     "polyak.schedules": [
         "OneCycle",

@@ -672,7 +672,7 @@ def test_sgd_does_not_tell_the_learning_rate_of_its_last_step():
 
 
 def test_state_dicts_of_others():
-    with pytest.raises(TypeError, match=r"are known; the groups of this one have amsgrad, betas"):
+    with pytest.raises(TypeError, match=r"are known; a group of this one has amsgrad, betas"):
         state.load(torch.optim.Adam([("w", torch.zeros(1))]).state_dict(), in_numpy())
 
 

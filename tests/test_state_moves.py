@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from polyak.state.file import opened
-from state_cases import CASES, FRAMEWORKS, takes_part
+from state_cases import CASES, FRAMEWORKS, NEAR, takes_part
 
 WORKER = Path(__file__).with_name("state_worker.py")
 # Without a fused multiply-add the frameworks round differently, and each goes on in its own way.
@@ -88,7 +88,11 @@ def test_state_moves(folder, case, origin, target):
         alone, own = result(folder, framework, case, "whole")
         assert moved.keys() == alone.keys()
         for name in alone:
-            np.testing.assert_array_equal(bits(moved[name]), bits(alone[name]), err_msg=name, strict=True)
-        (group,), (own_group,) = contents.groups, own.groups
-        assert group.hyperparameters == pytest.approx(own_group.hyperparameters, rel=1e-7)  # Keras keeps them in float32
+            if case in NEAR:
+                np.testing.assert_allclose(moved[name], alone[name], rtol=0, atol=NEAR[case], err_msg=name, strict=True)
+            else:
+                np.testing.assert_array_equal(bits(moved[name]), bits(alone[name]), err_msg=name, strict=True)
+        assert len(contents.groups) == (2 if case == "Muon" else 1)
+        for group, own_group in zip(contents.groups, own.groups, strict=True):
+            assert group.hyperparameters == pytest.approx(own_group.hyperparameters, rel=1e-7)  # Keras keeps them in float32
     assert contents.count == 100

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from polyak.torch import Momentum
+from polyak.torch import Momentum, Muon
 from torch_distributed_worker import OPTIONS, STEPS, model, train
 
 
@@ -57,6 +57,25 @@ def test_one_norm_over_shards_replicas_and_dtypes(results: dict[str, Any]) -> No
     assert found == pytest.approx(norm, rel=1e-6)  # float32
     for w, e in zip(weights, expected, strict=True):
         torch.testing.assert_close(w, e, rtol=2.0**-8, atol=0)  # one of them is rounded to bfloat16
+
+
+def test_matrices_in_shards_are_orthogonalised_whole(results: dict[str, Any]) -> None:
+    (sharded, norm, skipped), (plain, expected, left_out) = results["shards"]
+    assert skipped == left_out == 1
+    assert norm == pytest.approx(expected, rel=1e-13)  # a sum of float64 in another order
+    for p, q in zip(sharded, plain, strict=True):
+        # Rounding of float64 in the products of other batches, times the slope of the polynomials at 0, 1,000.
+        torch.testing.assert_close(p, q, rtol=0, atol=1e-11)
+
+
+def test_two_processes_with_muon_are_one(results: dict[str, Any]) -> None:
+    net = model()
+    norms = train(net, Muon(net, 0.1, max_norm=5.0), range(STEPS))
+    assert max(norms) > 5 > min(norms)
+    weights, found = results["muon"]
+    assert found == pytest.approx(norms, rel=1e-9)
+    for p, q in zip(weights, net.parameters(), strict=True):
+        torch.testing.assert_close(p, q.detach(), rtol=0, atol=1e-9)  # as above, over 6 steps of a model that is not linear
 
 
 def test_the_norms_of_lars_are_those_of_whole_tensors(results: dict[str, Any]) -> None:

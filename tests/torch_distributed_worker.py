@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from polyak.torch import LARS, Momentum
+from polyak.torch import LARS, Momentum, Muon
 
 STEPS = 6
 OPTIONS: dict[str, Any] = {"lr": 0.1, "momentum": 0.9, "weight_decay": 0.01, "decay": "coupled", "max_norm": 5.0}
@@ -30,7 +30,7 @@ def batch(step: int, rank: int | None = None) -> Tensor:
     return x if rank is None else x[4 * rank : 4 * rank + 4]
 
 
-def train(net: nn.Module, optimizer: Momentum, steps: range, rank: int | None = None) -> list[float]:
+def train(net: nn.Module, optimizer: Momentum | Muon, steps: range, rank: int | None = None) -> list[float]:
     """The global norm of the gradients at each step."""
     norms = []
     for t in steps:
@@ -131,12 +131,87 @@ def trust_ratios() -> Any:
     return [p.full_tensor().detach() for p in sharded], [p.detach() for p in plain]
 
 
+def orthogonal_shards() -> Any:
+    """Muon with matrices sharded in several ways, under both guards, and without shards."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+
+    mesh = init_device_mesh("cpu", (2,))
+    # One is no DTensor, of one a process has nothing, one is cut by columns, one is whole on both.
+    shapes = {
+        "a": (5, 4),
+        "b": (5, 4),
+        "plain": (5, 4),
+        "row": (1, 4),
+        "wide": (3, 7),
+        "conv": (4, 3, 2),
+        "copy": (3, 3),
+        "v": (5,),
+    }
+    places: list[Any] = [Shard(0), Shard(0), None, Shard(0), Shard(1), Shard(0), Replicate(), Shard(0)]
+    generator = torch.Generator().manual_seed(0)
+    values, *gradients = ([torch.randn(s, generator=generator, dtype=torch.float64) for s in shapes.values()] for _ in range(5))
+
+    def distributed(t: Tensor, place: Any) -> Tensor:
+        return t.clone() if place is None else distribute_tensor(t.clone(), mesh, [place])
+
+    found = []
+    for kind in (places, [None] * len(places)):
+        params = [nn.Parameter(distributed(v, place)) for v, place in zip(values, kind, strict=True)]
+        optimizer = Muon(
+            zip(shapes, params, strict=True),
+            0.1,
+            weight_decay=0.1,
+            max_norm=6.0,
+            finite="skip",
+            cautious=True,
+            split={"conv": 2},
+        )
+        for t, gs in enumerate(gradients):
+            for p, g, place in zip(params, gs, kind, strict=True):
+                p.grad = distributed(g, place)
+            if t == 2:  # in the shard of one process
+                bad = gs[3].clone()
+                bad[0, 1] = torch.nan
+                params[3].grad = distributed(bad, kind[3])
+            optimizer.step()
+        weights = [p.full_tensor().detach() if hasattr(p, "full_tensor") else p.detach() for p in params]
+        found.append((weights, optimizer.grad_norm, optimizer.skipped))
+    return found
+
+
+def muon_fully_sharded(rank: int, folder: Path) -> Any:
+    """The second half is after a round trip through torch.distributed.checkpoint."""
+    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
+    from torch.distributed.fsdp import fully_shard
+
+    def sharded() -> tuple[nn.Module, Muon]:
+        net = model()
+        for layer in net:
+            if isinstance(layer, nn.Linear):
+                fully_shard(layer)
+        fully_shard(net)
+        return net, Muon(net, 0.1, max_norm=5.0)
+
+    net, optimizer = sharded()
+    norms = train(net, optimizer, range(3), rank)
+    weights, state = get_state_dict(net, optimizer)
+    checkpoint.save({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "muon"))
+    net, optimizer = sharded()
+    weights, state = get_state_dict(net, optimizer)
+    checkpoint.load({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "muon"))
+    set_state_dict(net, optimizer, model_state_dict=weights, optim_state_dict=state)
+    norms += train(net, optimizer, range(3, STEPS), rank)
+    return whole(net), norms
+
+
 def main() -> None:
     rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     results = {"ddp": distributed_data_parallel(rank), "fsdp": fully_sharded(rank, folder), "mixed": mixed(rank)}
-    results["lars"] = trust_ratios()
+    results |= {"lars": trust_ratios(), "shards": orthogonal_shards(), "muon": muon_fully_sharded(rank, folder)}
     if rank == 0:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
             torch.save(results, file)

@@ -1,7 +1,8 @@
-"""Break the rules on purpose and see whether the tests notice: `make mutants`.
+"""Break the rules on purpose and see whether the tests notice: `make mutants`, or `python tools/mutants.py rules/muon.py`.
 
 Each mutant of the files below has one change: a sign flipped, a coefficient or an operand dropped, operands swapped, a
-condition negated. The tests of the rules run on each; a mutant that passes them all is printed, and the exit status is then 1.
+condition negated. The tests of the file run on each; a mutant that passes them all is printed, and the exit status is then 1.
+One with which they do not end is noticed too.
 
 The known tools (cosmic-ray, mutmut) change operators, literals and whole arguments, and neither drops one factor of a product
 nor swaps the arguments of `fma`, which is where these files keep their arithmetic. Hence this short one.
@@ -14,29 +15,39 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-FILES = [
-    "ops.py",
-    "update.py",
-    "rules/descent.py",
-    "rules/heavy_ball.py",
-    "rules/qhm.py",
-    "rules/aggmo.py",
-    "rules/signum.py",
-    "rules/lion.py",
-    "rules/lars.py",
-    "rules/schedule_free.py",
-]
-TESTS = ["tests/test_ops.py", "tests/test_rules.py", "tests/test_update.py"]
+_OF_ELEMENTS = ("tests/test_ops.py", "tests/test_rules.py", "tests/test_update.py")
+_OF_MATRICES = ("tests/test_orthogonal.py", "tests/test_muon.py")
+
+# Each file with the tests that run on its mutants.
+FILES = {
+    "ops.py": _OF_ELEMENTS,
+    "update.py": _OF_ELEMENTS,
+    "matrices.py": (*_OF_MATRICES, "tests/test_muon_tensorflow.py"),
+    "rules/descent.py": _OF_ELEMENTS,
+    "rules/heavy_ball.py": _OF_ELEMENTS,
+    "rules/qhm.py": _OF_ELEMENTS,
+    "rules/aggmo.py": _OF_ELEMENTS,
+    "rules/signum.py": _OF_ELEMENTS,
+    "rules/lion.py": _OF_ELEMENTS,
+    "rules/lars.py": _OF_ELEMENTS,
+    "rules/schedule_free.py": _OF_ELEMENTS,
+    "rules/directed.py": _OF_MATRICES,
+    "rules/muon.py": _OF_MATRICES,
+    "rules/orthogonal.py": _OF_MATRICES,
+}
 
 # Mutants that are the same function but for rounding: `about`, in `update.decoupled`, is put on and taken off again; and in
-# `update._apart` a sign times a number is on the same side of 0 as a sign times a sign.
+# `update._apart` a sign times a number is on the same side of 0 as a sign times a sign. Polynomials of one matrix commute. Only
+# TensorFlow has shapes that are no tuples.
 EQUIVALENT = {
     "sign(a)  ->  a",
     "sign(b)  ->  b",
@@ -44,6 +55,13 @@ EQUIVALENT = {
     "w + (c + c) * w  ->  w",
     "c + c  ->  c - c",
     "c + c  ->  c",
+    "add_product(b, A, c * A, A)  ->  add_product(b, A, A, c * A)",
+    "add_product(a, Q, B, Q)  ->  add_product(a, Q, Q, B)",
+    "add_product(a, A, B, A)  ->  add_product(a, A, A, B)",
+    "add_product(a, PA, PA, B)  ->  add_product(a, PA, B, PA)",
+    "before - error  ->  error - before",
+    "tuple(direction.shape)  ->  direction.shape",
+    "tuple(G.shape)  ->  G.shape",
 }
 
 FLIPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
@@ -79,8 +97,8 @@ def replacements(node: ast.AST) -> Iterator[ast.expr]:
                 yield ast.Attribute(ast.Name("h", ast.Load()), other, ast.Load())
 
 
-# The product is the same: fma(a, b, c) = fma(b, a, c), bit for bit.
-SAME = {"fma": (0, 1)}
+# In whatever order these two arguments are: fma(a, b, c) = fma(b, a, c), bit for bit, and c z + x y is z c + x y.
+SAME = {"fma": (0, 1), "max": (0, 1), "min": (0, 1), "add_product": (0, 1)}
 
 
 def equivalent(node: ast.AST, new: ast.expr) -> bool:
@@ -124,21 +142,28 @@ def mutants(file: str) -> Iterator[tuple[str, str]]:
             yield f"{file}:{node.lineno}: {change}", mutant  # type: ignore[attr-defined]
 
 
-def survives(source: str, file: str, package: Path) -> bool:
-    """Whether the tests pass with the mutant in a copy of the package."""
+def survives(source: str, file: str, package: Path, limit: float | None) -> bool:
+    """Whether the tests pass, within so many seconds, with the mutant in a copy of the package."""
     (package / "polyak" / file).write_text(source)
     # The tests import the copy: PYTHONPATH comes before an installed package. No bytecode, which is cached by seconds.
     environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick", *TESTS]
-    run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
+    options: Any = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": limit}
+    try:
+        run = subprocess.run([*command, *FILES[file]], **options, check=False)
+    except subprocess.TimeoutExpired:
+        return False
     if run.returncode not in (0, 1, 2):  # passed, failed, or failed at import
         sys.exit(f"pytest did not run (exit {run.returncode}):\n{run.stdout}{run.stderr}")
     return run.returncode == 0
 
 
 def main() -> None:
-    """Run every mutant and print the survivors."""
-    work = [(file, what, source) for file in FILES for what, source in mutants(file)]
+    """Run every mutant, or those of the files that are named, and print the survivors."""
+    files = sys.argv[1:] or list(FILES)
+    if unknown := set(files) - FILES.keys():
+        sys.exit(f"No tests are known for {', '.join(sorted(unknown))}. The files are {', '.join(FILES)}.")
+    work = [(file, what, source) for file in files for what, source in mutants(file)]
     with tempfile.TemporaryDirectory() as folder:
         free: SimpleQueue[Path] = SimpleQueue()  # copies of the package, one for each mutant that runs at a time
         for i in range(os.cpu_count() or 1):
@@ -150,16 +175,19 @@ def main() -> None:
             file, what, source = item
             package = free.get()
             try:
-                alive = survives(source, file, package)
+                alive = survives(source, file, package, limits[FILES[file]])
             finally:
                 shutil.copy(ROOT / "src/polyak" / file, package / "polyak" / file)
                 free.put(package)
             print(f"{'SURVIVED' if alive else 'killed  '}  {what}", flush=True)
             return alive
 
-        original = ROOT / "src/polyak" / FILES[0]
-        if not survives(original.read_text(), FILES[0], Path(folder, "0")):
-            sys.exit("The tests fail on the code as it is; mend that first.")
+        limits = {}
+        for file in {FILES[file]: file for file in files}.values():
+            began = time.monotonic()
+            if not survives((ROOT / "src/polyak" / file).read_text(), file, Path(folder, "0"), None):
+                sys.exit(f"{' '.join(FILES[file])} fail on the code as it is; mend that first.")
+            limits[FILES[file]] = 4 * (time.monotonic() - began)  # other mutants run beside it
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             alive = list(pool.map(run, work))
     survivors = [what for (_, what, _), a in zip(work, alive, strict=True) if a]

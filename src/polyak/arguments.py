@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypedDict
 
 from polyak.update import Decay
@@ -132,12 +132,13 @@ def check_finite(value: Any) -> Finite:
     return finite
 
 
-def not_finite(names: list[str], step: int) -> str:
-    """What is said of a step that was left out."""
+def not_finite(names: list[str], step: int, before: Sequence[str] = ()) -> str:
+    """What is said of a step that was left out; `before` are the parameters of earlier ones that nobody was told of."""
+    earlier = f" In steps before that, those of {list(before)} were not finite." if before else ""
     return (
         f"At step {step} (counted from 0) the gradients of these parameters are not finite: {names}. The step was left out: "
         'weights and slots are as they were. A smaller learning rate or max_norm often helps; finite="skip" only counts such '
-        "steps."
+        f"steps.{earlier}"
     )
 
 

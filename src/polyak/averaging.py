@@ -7,12 +7,14 @@ form; the state needs no such sum.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+import numpy as np
 
 from polyak.arguments import check_learning_rate
 from polyak.ops import Array
 from polyak.schedules import piecewise_linear
-from polyak.schedules.exact import float32
 from polyak.schedules.schedule import Schedule, checked_steps
 from polyak.schedules.steps import Operations
 
@@ -48,11 +50,14 @@ class Averaging(Schedule):
         before = ops.real(6 * (step + 1)) / (ops.real(step + 2) * ops.real(2 * step + 3))
         # After the warm-up its W steps count as `sum` full ones, about a third.
         total = (w + 1) * (2 * w + 1) / (6 * w)
-        after = 1 / (ops.real(ops.clip(step, w, 2**24) + 1 - w) + float(float32(total)))
+        after = 1 / (ops.real(ops.clip(step, w, 2**24) + 1 - w) + float(np.float32(total)))
         return ops.where(step < w, before, after)
 
 
 Averaging.__module__ = __name__  # where pickles find it: users have no use for it
+
+averaging = cache(Averaging)
+"""The same, made once: optimizers ask at each step."""
 
 
 def warmed_up(learning_rate: Any, warmup_steps: int, calls: int = 1) -> Any:

@@ -16,11 +16,13 @@ from polyak.arguments import (
     check_momentum_above_0,
     check_trust_coefficient,
 )
-from polyak.averaging import Averaging
+from polyak.averaging import averaging
 from polyak.rules import Rule, heavy_ball
 from polyak.rules.aggmo import aggmo
 from polyak.rules.lars import LARS
 from polyak.rules.lion import LION
+from polyak.rules.muon import Scale, check_scale
+from polyak.rules.orthogonal import Polynomial, coefficients
 from polyak.rules.qhm import QHM
 from polyak.rules.schedule_free import SCHEDULE_FREE
 from polyak.rules.signum import SIGN_DESCENT, SIGNUM
@@ -129,12 +131,29 @@ SCHEDULE_FREE_METHOD = Method(
     varying={"momentum": check_momentum_above_0},
     constants={"warmup_steps": partial(checked_steps, "warmup_steps", least=0)},
     numbers=lambda numbers: {name: x for name, x in numbers.items() if name != "warmup_steps"},
-    of_step={"average": lambda constants: Averaging(constants["warmup_steps"])},
+    of_step={"average": lambda constants: averaging(constants["warmup_steps"])},
 )
+
+
+def _muon(*, nesterov: bool, polynomial: Polynomial, steps: int, scale: Scale, **_: Any) -> Rule:
+    coefficients(polynomial, steps)  # for its errors
+    check_scale(scale)
+    return heavy_ball(velocity="average", nesterov=nesterov)
+
+
+MUON_METHOD = Method(
+    "Muon",
+    _muon,
+    varying={"momentum": check_momentum},
+    options=("nesterov", "polynomial", "steps", "scale"),
+)
+"""Muon, with the rule of its velocity; that of a matrix is made for its shape, by `polyak.rules.muon`. It is not among
+`METHODS`, since it takes another method for what is no matrix."""
+
 _FUNCTIONS = {"ScheduleFree": "schedule_free"}
 
 METHODS: dict[str, Method] = {
     method.name: method
     for method in (MOMENTUM, QHM_METHOD, AGGMO, SIGNUM_METHOD, LION_METHOD, LARS_METHOD, SCHEDULE_FREE_METHOD)
 }
-"""Every method by its name. The contract tests run over all of them."""
+"""Every method of a single rule by its name. The contract tests run over all of them."""

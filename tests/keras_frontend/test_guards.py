@@ -293,6 +293,7 @@ def test_names_are_public():
         "FiniteCheck",
         "Lion",
         "Momentum",
+        "Muon",
         "ScheduleFree",
         "Signum",
     ]

@@ -101,11 +101,16 @@ def checked_slot_dtype(slot_dtype: Any, rule: Rule) -> Any:
     """A dtype that the slots of a rule can have."""
     if not rule.slots:
         raise ValueError(f"slot_dtype={slot_dtype!r} has no effect with momentum=0, which keeps no velocity. Leave it out.")
-    dtype = jnp.dtype(slot_dtype)
+    return checked_dtype("slot_dtype", slot_dtype)
+
+
+def checked_dtype(name: str, value: Any) -> Any:
+    """A floating dtype that arrays can have here."""
+    dtype = jnp.dtype(value)
     if not jnp.issubdtype(dtype, jnp.inexact):
-        raise TypeError(f"slot_dtype must be a floating dtype, such as jnp.bfloat16 or jnp.float32; got {slot_dtype!r}.")
+        raise TypeError(f"{name} must be a floating dtype, such as jnp.bfloat16 or jnp.float32; got {value!r}.")
     if jax.dtypes.canonicalize_dtype(dtype) != dtype:
-        raise ValueError(f'slot_dtype={dtype.name!r} needs jax.config.update("jax_enable_x64", True).')
+        raise ValueError(f'{name}={dtype.name!r} needs jax.config.update("jax_enable_x64", True).')
     return dtype
 
 
@@ -126,6 +131,17 @@ def check_parameters(params: Any, slot_dtype: Any, only_real: str | None) -> Non
             )
         if slot_dtype is not None and _is_complex(dtype) and not _is_complex(slot_dtype):
             raise TypeError(f"params{keystr(path)} is of {dtype}; slots of {slot_dtype} would lose its imaginary part.")
+
+
+def check_real_matrices(params: Any) -> None:
+    """Matrices of real numbers."""
+    for path, w in jax.tree.leaves_with_path(params):
+        if _is_complex(jnp.result_type(w)):
+            name = keystr(path, simple=True, separator="/")
+            raise TypeError(
+                f"Muon orthogonalises real matrices; {name!r} is of {jnp.result_type(w)}. Give it another rule: "
+                f'roles={{{name!r}: "other"}}.'
+            )
 
 
 def check_gradients(grads: Any, weights: Sequence[Any]) -> None:

@@ -1,6 +1,6 @@
 """Groups of parameters by name, with numbers of their own."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -11,9 +11,9 @@ from polyak.jax import checks
 from polyak.methods import Method
 
 
-def leaf_names(tree: Any) -> list[str]:
+def leaf_names(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[str]:
     """The names of the parameters in a tree: their keys with "/" between them; of a parameter alone, "params"."""
-    return [keystr(path, simple=True, separator="/") or "params" for path, _ in jax.tree.leaves_with_path(tree)]
+    return [keystr(path, simple=True, separator="/") or "params" for path, _ in jax.tree.leaves_with_path(tree, is_leaf)]
 
 
 class Groups(groups.Groups):

@@ -20,12 +20,14 @@ class Guard:
         watch: Whether a step is left out in which one of them is not finite.
 
     Attributes:
+        is_bounded: Whether there is a bound.
         scale: What the gradients have to be multiplied by, a scalar; 1.0 without a bound.
         passes: Whether the step is taken, a boolean scalar; None if every step is.
         zero: A scalar that is 0, which no compiler can tell; see `polyak.jax.guarded`.
     """
 
     def __init__(self, leaves: Sequence[Array], count: jax.Array, max_norm: Any, *, watch: bool) -> None:
+        self.is_bounded = max_norm is not None
         self.scale: Any = 1.0
         self.zero = jnp.minimum(count, 0)
         self.passes = self._finite = None

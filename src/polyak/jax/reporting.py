@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from polyak.jax.groups import leaf_names
+from polyak.jax.others import NoSlot
 from polyak.jax.transformation import State
 
 _LISTED = 10
@@ -53,7 +54,7 @@ def _report(state: State, params: Any) -> str:
     times = np.asarray(state.nonfinite)
     times = times.reshape(-1, times.shape[-1]).sum(axis=0)  # under vmap, of all models
     trees = [*state.slots.values(), params]
-    names = leaf_names(trees[0]) or [f"parameter {i}" for i in range(len(times))]
+    names = leaf_names(trees[0], is_leaf=lambda x: isinstance(x, NoSlot)) or [f"parameter {i}" for i in range(len(times))]
     blamed = [f"{name} ({n})" for name, n in zip(names, times, strict=True) if n]
     more = f" and {len(blamed) - _LISTED} more" if len(blamed) > _LISTED else ""
     skipped, count = (int(np.asarray(x).sum()) for x in (state.skipped, state.count))

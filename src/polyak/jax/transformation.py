@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from polyak.arguments import check_cautious, check_finite
+from polyak.arguments import Finite, check_cautious, check_finite
 from polyak.jax import checks
 from polyak.jax.groups import Groups
 from polyak.jax.guards import Guard, norm
@@ -35,12 +35,14 @@ class State(NamedTuple):
             finite="off".
         nonfinite: In how many updates each parameter had such a gradient: an int32 vector in the order of `jax.tree.leaves`;
             None but with finite="error".
+        others: The state of the transformation that Muon has for parameters that are no matrices; None of all others.
     """
 
     count: jax.Array  # type: ignore[assignment]  # tuple has a method of this name
     slots: dict[str, Tree]
     skipped: jax.Array | None = None
     nonfinite: jax.Array | None = None
+    others: Any = None
 
 
 class Transformation(optax.GradientTransformation):  # type: ignore[misc]  # optax has no types
@@ -49,10 +51,20 @@ class Transformation(optax.GradientTransformation):  # type: ignore[misc]  # opt
     Attributes:
         method: What it is one of.
         arguments: The arguments that it was made with, all of them, by name.
+        under: The update under a `Guard` that looks at more gradients than these: `(guard, grads, state, params)`, and what
+            `update` returns, but for the counts of the guard. None of Muon, which has others under its own.
     """
 
     method: Method
     arguments: Mapping[str, Any]
+    under: Callable[[Guard, Tree, State, Tree], tuple[Tree, State]] | None = None
+
+
+def first_state(params: Tree, slots: dict[str, Tree], finite: Finite) -> State:
+    """The state before the first step."""
+    skipped = None if finite == "off" else jnp.zeros([], jnp.int32)
+    nonfinite = jnp.zeros(len(jax.tree.leaves(params)), jnp.int32) if finite == "error" else None
+    return State(jnp.zeros([], jnp.int32), slots, skipped, nonfinite)
 
 
 def transformation(
@@ -97,22 +109,18 @@ def transformation(
     if mask is not None and decay is None:
         raise ValueError("mask says which parameters decay, and has no effect without weight_decay and decay.")
     rule = checks.chosen_rule(method, given, grouped)
+    pipeline(rule, decay)  # for its errors
     if slot_dtype is not None:
         slot_dtype = checks.checked_slot_dtype(slot_dtype, rule)
     only_real = method.name if method.signs else "cautious" if cautious or cautious_decay else None
-    scale = max_norm is not None
-    with_decay = pipeline(rule, decay, scale=scale, cautious=cautious, cautious_decay=cautious_decay)
-    without = pipeline(rule, scale=scale, cautious=cautious)
 
     def init(params: Tree) -> State:
         checks.check_parameters(params, slot_dtype, only_real)
         grouped.of(params)
         slots = {name: jax.tree.map(lambda w: zeros(w, slot_dtype), params) for name in rule.slots}
-        skipped = None if finite == "off" else jnp.zeros([], jnp.int32)
-        nonfinite = jnp.zeros(len(jax.tree.leaves(params)), jnp.int32) if finite == "error" else None
-        return State(jnp.zeros([], jnp.int32), slots, skipped, nonfinite)
+        return first_state(params, slots, finite)
 
-    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+    def under(guard: Guard, grads: Tree, state: State, params: Tree) -> tuple[Tree, State]:
         if params is None and (decay is not None or rule.per_tensor):
             who = rule.name if rule.per_tensor else f"decay={decay!r}"
             raise ValueError(f"{who} needs the weights: call update(grads, state, params).")
@@ -123,7 +131,8 @@ def transformation(
         slots = [tree.flatten_up_to(state.slots[name]) for name in rule.slots]
         decays = [decay is not None] * len(leaves) if mask is None else tree.flatten_up_to(full_mask(mask, params))
         now = grouped.numbers_at(state.count, given)
-        guard = Guard(leaves, state.count, max_norm, watch=finite != "off")
+        with_decay = pipeline(rule, decay, scale=guard.is_bounded, cautious=cautious, cautious_decay=cautious_decay)
+        without = pipeline(rule, scale=guard.is_bounded, cautious=cautious)
         results = []
         for i, (group, g, w) in enumerate(zip(grouped.of(grads), leaves, weights, strict=True)):
             h = now[group] | {"scale": guard.scale}
@@ -132,11 +141,16 @@ def transformation(
                 h = update.per_tensor(h, norm(g), norm(w), jnp.ndim(w))
             results.append(new_values(update, g, w, [slot[i] for slot in slots], h, guard))
         new_slots = {name: tree.unflatten(new[k] for _, new in results) for k, name in enumerate(rule.slots)}
-        counts = (guard.skipped(state.skipped), guard.nonfinite(state.nonfinite))
-        return tree.unflatten(u for u, _ in results), State(optax.safe_increment(state.count), new_slots, *counts)
+        return tree.unflatten(u for u, _ in results), state._replace(count=optax.safe_increment(state.count), slots=new_slots)
+
+    def update(grads: Tree, state: State, params: Tree = None) -> tuple[Tree, State]:
+        guard = Guard(jax.tree.leaves(grads), state.count, max_norm, watch=finite != "off")
+        updates, new = under(guard, grads, state, params)
+        return updates, new._replace(skipped=guard.skipped(state.skipped), nonfinite=guard.nonfinite(state.nonfinite))
 
     made = Transformation(init, update)
     made.method = method
+    made.under = under
     made.arguments = given | {
         "decay": decay,
         "mask": mask,

@@ -14,8 +14,9 @@ from polyak.keras.guard import FiniteCheck
 from polyak.keras.lars import LARS
 from polyak.keras.lion import Lion
 from polyak.keras.momentum import Momentum
+from polyak.keras.muon import Muon
 from polyak.keras.qhm import QHM
 from polyak.keras.schedule_free import ScheduleFree
 from polyak.keras.signum import Signum
 
-__all__ = ["LARS", "QHM", "AggMo", "Averaged", "FiniteCheck", "Lion", "Momentum", "ScheduleFree", "Signum"]
+__all__ = ["LARS", "QHM", "AggMo", "Averaged", "FiniteCheck", "Lion", "Momentum", "Muon", "ScheduleFree", "Signum"]

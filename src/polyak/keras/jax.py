@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from keras import ops
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
@@ -37,6 +38,13 @@ def on_host() -> bool:
 def branches() -> bool:
     """Whether a step is computed in host memory, where it may contain branches: see `values.Plan`."""
     return jax.default_backend() == "cpu"
+
+
+def product_dtype(variable: Any) -> str | None:  # noqa: ARG001  (the same for all)
+    """The dtype in which matrices of float32 are multiplied: bfloat16 on devices that have it, else None, for their own."""
+    from polyak.jax.orthogonalised import default_product_dtype  # here, since it brings Optax
+
+    return "bfloat16" if default_product_dtype(jnp.float32) == jnp.bfloat16 else None
 
 
 class Step(values.Step):

@@ -1,38 +1,30 @@
 """What the Keras front-ends of all methods have in common: storage, hyperparameters and the hooks of Keras's base class."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from importlib import import_module
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import keras
 from keras import ops
-from keras.initializers import Constant
 from keras.optimizers.schedules import LearningRateSchedule
 
 from polyak.arguments import check_cautious, check_decay, check_finite, check_learning_rate, check_max_norm
 from polyak.groups import Given
+from polyak.keras.backend import NAME, backend
 from polyak.keras.groups import Groups, deserialized, path_of, serialized
 from polyak.keras.guard import Guard
-from polyak.keras.hyperparameters import Common, Hyperparameter, checked
+from polyak.keras.hyperparameters import Common, Varying, checked
 from polyak.keras.values import Plan, compute_dtype, is_complex
 from polyak.methods import Method
+from polyak.rules import Rule
 from polyak.update import Update, pipeline
-
-_BACKEND = keras.backend.backend()
-if _BACKEND not in ("tensorflow", "jax", "torch"):
-    raise ImportError(
-        f"polyak.keras runs on the Keras backends tensorflow, jax and torch; this process uses {_BACKEND!r}. "
-        "Set the environment variable KERAS_BACKEND before keras is first imported."
-    )
-_backend: Any = import_module(f"polyak.keras.{_BACKEND}")
 
 # Part of the compiled step, where a later assignment would have no effect.
 _FIXED = ("weight_decay", "decay", "cautious", "cautious_decay", "finite", "groups", "global_clipnorm")
 
 
-class Optimizer(keras.optimizers.Optimizer):
+class Optimizer(Varying, keras.optimizers.Optimizer):
     """A Keras optimizer that applies a method. A subclass names the method and takes its arguments.
 
     Args:
@@ -44,8 +36,6 @@ class Optimizer(keras.optimizers.Optimizer):
     """
 
     _method: Method
-
-    learning_rate = Hyperparameter()
 
     def __init__(
         self,
@@ -97,14 +87,9 @@ class Optimizer(keras.optimizers.Optimizer):
         self.__dict__.update({name: given[name] for name in (*method.constants, *method.options)})
         self.__dict__.update(decay=decay, cautious=cautious, cautious_decay=cautious_decay, finite=finite, groups=groups)
         self._rule = rule
-        self._given = MappingProxyType(given)
         self._groups = own_groups
-        stored = {name: self._add_hyperparameter(name, given[name]) for name in method.varying if name in rule.hyperparameters}
-        self._stored = MappingProxyType({"learning_rate": self._learning_rate, **stored})
         self._guard: Guard | None = None
-        # The learning rate of the last step, if the step count is what it was then; else it is the present one.
-        self._remembered_at = 0
-        self._remembered: float | None = None
+        self._store_numbers(given, [name for name in method.varying if name in rule.hyperparameters])
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in self.__dict__ and name in (*_FIXED, *self._method.constants, *self._method.options):
@@ -114,79 +99,29 @@ class Optimizer(keras.optimizers.Optimizer):
             )
         super().__setattr__(name, value)
 
-    # Hyperparameters that change from step to step.
-
-    def _add_hyperparameter(self, name: str, value: float | LearningRateSchedule) -> Any:
-        """Storage for a hyperparameter: a variable, which compiled steps read, or its schedule."""
-        if isinstance(value, LearningRateSchedule):
-            return value
-        # A variable of the optimizer, so that it is saved with it and is an input, not a constant, of steps compiled by JAX.
-        return self.add_variable(
-            shape=(),
-            initializer=Constant(value),
-            dtype=compute_dtype(keras.config.floatx()),
-            aggregation="only_first_replica",
-            name=name,
-        )
-
-    def _now(self, name: str) -> Any:
-        """The value at this step. The count of steps is the one that Keras gives to schedules of the learning rate."""
-        stored = self._stored.get(name, self._given.get(name))
-        return stored(self._iterations) if isinstance(stored, LearningRateSchedule) else stored
-
-    def _get_current_learning_rate(self) -> Any:
-        return self._now("learning_rate")
-
-    def _assign(self, name: str, value: Any) -> None:
-        """Change a hyperparameter between steps."""
-        if name not in self._stored:
-            raise TypeError(
-                f"This optimizer was made with {name}=0 and keeps no velocity; {name}={value!r} would need one. "
-                f"Make it with the {name} that it shall have."
-            )
-        stored = self._stored[name]
-        if isinstance(stored, LearningRateSchedule):
-            raise TypeError(
-                f"{name} follows a schedule, which is part of the compiled step; {name}={value!r} could not take its place. "
-                f"Make the optimizer with a number for {name} to assign to it."
-            )
-        x = check_learning_rate(value) if name == "learning_rate" else self._method.varying[name](value)
-        if name == "learning_rate" and _backend.on_host():
-            self._last_learning_rate = self._last_learning_rate
-        stored.assign(x)
-
-    @property
-    def _last_learning_rate(self) -> float | None:
-        """The learning rate of the last step, outside all groups; None if there was none or, after loading, it is not known."""
-        count = int(ops.convert_to_numpy(self._iterations))
-        if count == self._remembered_at:
-            return self._remembered
-        now = self._learning_rate
-        return float(ops.convert_to_numpy(now(count - 1) if isinstance(now, LearningRateSchedule) else now))
-
-    @_last_learning_rate.setter
-    def _last_learning_rate(self, value: float | None) -> None:
-        self._remembered_at, self._remembered = int(ops.convert_to_numpy(self._iterations)), value
-
     # Storage.
 
     def build(self, variables: Any) -> None:
         """Create the slots, one of each kind for every variable."""
         if self.built:
             return
-        self._check_real(variables)
-        groups = self._groups.of(variables)
+        updates, groups = self._updates_of(variables, self.global_clipnorm is not None)
         super().build(variables)
-        updates = tuple(self._update_of(v, group) for v, group in zip(variables, groups, strict=True))
-        plan = Plan(
-            updates, groups, tuple(range(len(updates))), self.global_clipnorm, self.finite != "off", _backend.branches()
-        )
+        plan = Plan(updates, groups, tuple(range(len(updates))), self.global_clipnorm, self.finite != "off", backend.branches())
         if plan.guarded:
             self._guard = Guard(self, list(map(path_of, variables)))
-        slots = [tuple(self._add_slot(name, v) for name in self._rule.slots) for v in variables]
-        step = _backend.Step(plan, list(variables), slots, self._constants(), self._guard.variables if self._guard else ())
+        slots = [
+            tuple(self._add_slot(name, v) for name in update.rule.slots) for v, update in zip(variables, updates, strict=True)
+        ]
+        step = backend.Step(plan, list(variables), slots, self._constants(), self._guard.variables if self._guard else ())
         # In a namespace of their own: Keras and TensorFlow wrap lists that are attributes, to find variables in them.
         self._state = SimpleNamespace(slots=slots, updates=updates, groups=groups, step=step)
+
+    def _updates_of(self, variables: Sequence[Any], clips: bool) -> tuple[tuple[Update, ...], tuple[int, ...]]:
+        """For each variable its update and its group, whose numbers `_constants` and `_hyperparameters` give."""
+        self._check_real(variables)
+        groups = self._groups.of(variables)
+        return tuple(self._update_of(v, group, clips) for v, group in zip(variables, groups, strict=True)), groups
 
     def _check_real(self, variables: Any) -> None:
         """Refuse complex variables where the step goes by signs, which complex numbers do not have."""
@@ -198,42 +133,47 @@ class Optimizer(keras.optimizers.Optimizer):
                     f"{keras.backend.standardize_dtype(v.dtype)}."
                 )
 
-    def _update_of(self, variable: Any, group: int) -> Update:
+    def _update_of(self, variable: Any, group: int, clips: bool) -> Update:
         override = [{}, *self._groups.overrides.values()][group]
         decays = override.get("weight_decay", self.weight_decay) and self._use_weight_decay(variable)
         return pipeline(
-            self._rule,
+            self._rule_of(variable),
             self.decay if decays else None,
-            scale=self.global_clipnorm is not None,
+            scale=clips,
             cautious=self.cautious,
             cautious_decay=self.cautious_decay and bool(decays),
         )
 
+    def _rule_of(self, variable: Any) -> Rule:  # noqa: ARG002  (for methods whose rule depends on it)
+        return self._rule
+
     def _constants(self) -> list[dict[str, Any]]:
-        """The hyperparameters that never change: those outside all groups, then what each group has of its own."""
+        """The hyperparameters that never change: those outside all groups, then those of each group."""
         of_method = self._method.numbers({name: self._given[name] for name in self._method.constants})
-        numbers = [
-            {name: x for name, x in override.items() if not isinstance(x, LearningRateSchedule)}
-            for override in self._groups.overrides.values()
-        ]
-        return [{"weight_decay": self.weight_decay or 0.0, **of_method}, *numbers]
+        first = {"weight_decay": self.weight_decay or 0.0, **of_method}
+        return [first, *({**first, **self._fixed_in(override)} for override in self._groups.overrides.values())]
 
     def _hyperparameters(self, learning_rate: Any) -> list[dict[str, Any]]:
-        """The hyperparameters that may change, at this step: those outside all groups, then what each group has of its own."""
-        scheduled = [
-            {name: x(self._iterations) for name, x in override.items() if isinstance(x, LearningRateSchedule)}
-            for override in self._groups.overrides.values()
-        ]
+        """The hyperparameters that may change, at this step: those outside all groups, then those of each group."""
         now = {name: self._now(name) for name in self._stored}
         # Of gradients that are accumulated, several calls make a step.
         of_step = self._method.at_step(ops.convert_to_tensor(self.iterations), self._given)
-        return [{**now, **of_step, "learning_rate": learning_rate}, *scheduled]
+        first = {**now, **of_step, "learning_rate": learning_rate}
+        return [first, *(self._varying_in(override, first) for override in self._groups.overrides.values())]
+
+    @staticmethod
+    def _fixed_in(override: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: x for name, x in override.items() if not isinstance(x, LearningRateSchedule)}
+
+    def _varying_in(self, override: Mapping[str, Any], first: Mapping[str, Any]) -> dict[str, Any]:
+        scheduled = {name: x(self._iterations) for name, x in override.items() if isinstance(x, LearningRateSchedule)}
+        return {name: x for name, x in first.items() if name not in override} | scheduled
 
     def _add_slot(self, name: str, variable: Any) -> Any:
         """A slot in the dtype of the arithmetic, which the base class's own method would make in the variable's dtype."""
         path = path_of(variable).replace("/", "_").replace(":", "_")
         beside = nullcontext()
-        if _BACKEND == "tensorflow":
+        if NAME == "tensorflow":
             value = variable.value if isinstance(variable, keras.Variable) else variable
             beside = self._distribution_strategy.extended.colocate_vars_with(value)
         with beside:
@@ -247,8 +187,7 @@ class Optimizer(keras.optimizers.Optimizer):
     def load_own_variables(self, store: Any) -> None:
         """Load the state of this optimizer."""
         super().load_own_variables(store)
-        if not isinstance(self._learning_rate, LearningRateSchedule):
-            self._last_learning_rate = None  # a number may have been assigned after the last step
+        self._forget_last_learning_rate()
 
     # The step.
 
@@ -258,8 +197,8 @@ class Optimizer(keras.optimizers.Optimizer):
         Raises:
             FloatingPointError: In a loop that is not compiled, with `finite="error"`: a gradient is not finite.
         """
-        super().apply(_backend.dense(grads), trainable_variables)
-        if _backend.on_host():
+        super().apply(backend.dense(grads), trainable_variables)
+        if backend.on_host():
             self.check_finite()
 
     def _apply_weight_decay(self, variables: Any) -> None:
@@ -272,7 +211,7 @@ class Optimizer(keras.optimizers.Optimizer):
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
         """Update all variables at once, or as a distribution strategy wants it."""
         indices = self._indices(trainable_variables)
-        if _backend.one_by_one():
+        if backend.one_by_one():
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         else:
             self._state.step(indices, grads, self._hyperparameters(learning_rate), self._iterations)
@@ -319,11 +258,11 @@ class Optimizer(keras.optimizers.Optimizer):
     def finalize_variable_values(self, var_list: Any) -> None:
         """Put the moving averages in the place of the weights, if there are any, and report; fit() does it at its end."""
         super().finalize_variable_values(var_list)
-        if self.use_ema and _BACKEND == "jax":
+        if self.use_ema and NAME == "jax":
             # Keras makes weight and average one array there, and the next fit() could not donate its buffer twice.
             for variable in var_list:
                 variable.assign(ops.copy(variable.value))
-        if _backend.on_host():
+        if backend.on_host():
             self.check_finite()
 
     # Configuration.

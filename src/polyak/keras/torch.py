@@ -11,6 +11,7 @@ from keras.src.backend.common.stateless_scope import in_stateless_scope
 
 from polyak.keras import values
 from polyak.keras.values import Numbers, Plan
+from polyak.torch.matrices import default_product_dtype
 from polyak.torch.tensors import Group
 from polyak.update import Update, clip_scale
 
@@ -35,12 +36,19 @@ def branches() -> bool:
     return False
 
 
+def product_dtype(variable: Any) -> str | None:
+    """The dtype in which matrices of float32 are multiplied: bfloat16 where it is faster, else None, for their own."""
+    dtype = default_product_dtype(torch.float32, variable.value.device)
+    return "bfloat16" if dtype == torch.bfloat16 else None
+
+
 class Step(values.Step):
     """The update of all variables."""
 
     def __init__(self, plan: Any, variables: Any, slots: Any, constants: Any, counts: Any) -> None:
         super().__init__(plan, variables, slots, constants, counts)
-        self._tensors = {key: Group(key[0]) for key in zip(plan.updates, plan.groups, strict=True)}
+        keys = zip(plan.updates, plan.groups, strict=True)
+        self._tensors = {key: Group(key[0]) for key in keys if not key[0].rule.whole}
 
     @torch.no_grad()
     def __call__(self, indices: tuple[int, ...], grads: Sequence[Any], varying: Sequence[Numbers], step: Any) -> None:
@@ -68,7 +76,11 @@ class Step(values.Step):
         for key, pairs in members.items():
             weights = [w.value for (w, _), _ in pairs]
             slots = [[ss[k].value for (_, ss), _ in pairs] for k in range(len(key[0].rule.slots))]
-            work.append((self._tensors[key].read(weights, [g for _, g in pairs], slots), numbers[key[1]]))
+            own = [g for _, g in pairs]
+            tensors = (
+                _Whole(plan, key[0], weights, own, slots) if key[0].rule.whole else self._tensors[key].read(weights, own, slots)
+            )
+            work.append((tensors, numbers[key[1]]))
         if plan.max_norm is not None or plan.guarded:
             squares = math.fsum(square for tensors, _ in work for square in tensors.sum_of_squares().values())
             # The squares tell whether all gradients are finite without another look at them, unless one has overflowed.
@@ -96,6 +108,27 @@ class Step(values.Step):
 
     def _counted(self, plan: Plan, bad: Any, step: Any) -> Any:
         return values.counted(plan, [c.value for c in self._counts], bad, step)
+
+
+class _Whole:
+    """Tensors for a rule that needs whole ones, which no kernel computes; otherwise as `polyak.torch.tensors.Step`."""
+
+    def __init__(self, plan: Plan, update: Update, weights: Any, gradients: Any, slots: Any) -> None:
+        self._plan = plan
+        self._update = update
+        self._rows = gradients, weights, list(zip(*slots, strict=True))
+        self._together = values.together([update] * len(weights), [0] * len(weights), weights)
+
+    def sum_of_squares(self) -> dict[None, float]:
+        return {None: math.fsum(torch.linalg.vector_norm(g, dtype=torch.float64).item() ** 2 for g in self._rows[0])}
+
+    def apply(self, h: Numbers) -> None:
+        for places in self._together:
+            gradients, weights, slots = ([row[i] for i in places] for row in self._rows)
+            new = values.new_values_of_several(self._plan, self._update, h, gradients, weights, slots)
+            for w, own, (w_new, own_new) in zip(weights, slots, new, strict=True):
+                for tensor, x in zip((w, *own), (w_new, *own_new), strict=True):
+                    tensor.copy_(x)
 
 
 def _scalar(value: Any) -> Any:

@@ -1,6 +1,8 @@
 """The update of several variables, on any backend: dtypes, and what concerns all gradients together, around `Update.apply`."""
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from typing import Any
@@ -10,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from polyak.ops import Array
+from polyak.rules.orthogonal import BATCH_BYTES
 from polyak.update import Update, clip_scale
 
 Numbers = Mapping[str, Any]  # hyperparameters by name
@@ -60,7 +63,7 @@ class Step:
         plan: The plan of a step in which all variables take part.
         variables: The variables.
         slots: The slots of each.
-        constants: For each group the hyperparameters that never change, where they differ from those of the first.
+        constants: For each group the hyperparameters that never change.
         counts: The variables that count the steps left out, see `counted`; none without a guard.
     """
 
@@ -83,7 +86,7 @@ class Step:
         Args:
             indices: The places of the variables that have a gradient.
             grads: Their gradients.
-            varying: For each group the hyperparameters that may change, where they differ from those of the first.
+            varying: For each group the hyperparameters that may change.
             step: The count of steps, for the guard.
         """
         raise NotImplementedError
@@ -100,8 +103,7 @@ class Step:
 
     def numbers(self, varying: Sequence[Numbers]) -> list[Numbers]:
         """For each group all hyperparameters."""
-        first = {**self._constants[0], **varying[0]}
-        return [{**first, **own, **now} for own, now in zip(self._constants, varying, strict=True)]
+        return [{**own, **now} for own, now in zip(self._constants, varying, strict=True)]
 
 
 Results = list[tuple[Array, tuple[Array, ...]]]  # the new weight and the new slots of each variable
@@ -116,8 +118,13 @@ def new_values(
     scale, bad = look(plan, grads)
 
     def new() -> Results:
-        each = zip(plan.updates, plan.groups, grads, weights, slots, strict=True)
-        return [new_values_of_one(plan, u, g, w, ss, {**numbers[group], "scale": scale}) for u, group, g, w, ss in each]
+        found: dict[int, tuple[Array, tuple[Array, ...]]] = {}
+        for places in together(plan.updates, plan.groups, weights):
+            update, group = plan.updates[places[0]], plan.groups[places[0]]
+            rows = ([row[i] for i in places] for row in (grads, weights, slots))
+            new = new_values_of_several(plan, update, {**numbers[group], "scale": scale}, *rows)
+            found.update(zip(places, new, strict=True))
+        return [found[i] for i in range(len(weights))]
 
     if bad is None:
         return new(), None
@@ -183,6 +190,32 @@ def _of_parts(function: Callable[[Array], Array], together: Callable[[Array, Arr
 def is_complex(array: Any) -> bool:
     """Whether an array or a variable is of complex numbers."""
     return "complex" in keras.backend.standardize_dtype(array.dtype)
+
+
+def together(updates: Sequence[Update], groups: Sequence[int], weights: Sequence[Array]) -> Iterable[list[int]]:
+    """The places of the weights, those together whose rule takes several arrays at once: many products at once are faster."""
+    alike: dict[Any, list[int]] = defaultdict(list)
+    for i, (update, group, w) in enumerate(zip(updates, groups, weights, strict=True)):
+        alike[(update, group, w.dtype) if update.rule.whole else i].append(i)
+    for places in alike.values():
+        count = max(1, BATCH_BYTES // max(1, 4 * math.prod(weights[places[0]].shape)))  # of float32
+        yield from (places[i : i + count] for i in range(0, len(places), count))
+
+
+def new_values_of_several(
+    plan: Plan,
+    update: Update,
+    numbers: Numbers,
+    grads: Sequence[Array],
+    weights: Sequence[Array],
+    slots: Sequence[Sequence[Array]],
+) -> Results:
+    """The new values of variables of one shape and one update, as of one array if there are several."""
+    if len(weights) == 1:
+        return [new_values_of_one(plan, update, grads[0], weights[0], slots[0], numbers)]
+    kinds = [ops.stack(kind) for kind in zip(*slots, strict=True)]
+    w, kinds_new = new_values_of_one(plan, update, ops.stack(grads), ops.stack(weights), kinds, numbers)
+    return [(w[i], tuple(kind[i] for kind in kinds_new)) for i in range(len(weights))]
 
 
 def new_values_of_one(

@@ -9,8 +9,9 @@ from polyak.numpy.aggmo import AggMo
 from polyak.numpy.lars import LARS
 from polyak.numpy.lion import Lion
 from polyak.numpy.momentum import Momentum
+from polyak.numpy.muon import Muon
 from polyak.numpy.qhm import QHM
 from polyak.numpy.schedule_free import ScheduleFree
 from polyak.numpy.signum import Signum
 
-__all__ = ["LARS", "QHM", "AggMo", "Lion", "Momentum", "ScheduleFree", "Signum"]
+__all__ = ["LARS", "QHM", "AggMo", "Lion", "Momentum", "Muon", "ScheduleFree", "Signum"]

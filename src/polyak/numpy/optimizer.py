@@ -77,6 +77,7 @@ class Optimizer:
         self._weight_decay, self._decay = check_decay(weight_decay, decay)
         self._max_norm = check_max_norm(max_norm)
         self._maximize = maximize
+        self._is_scaled = maximize or self._max_norm is not None
         check_cautious(cautious, cautious_decay, decay)
         self._cautious, self._cautious_decay = cautious, cautious_decay
         self._finite = check_finite(finite)
@@ -147,7 +148,7 @@ class Optimizer:
         self._update = pipeline(
             self._rule(),
             self._decay,
-            scale=self._maximize or self._max_norm is not None,
+            scale=self._is_scaled,
             cautious=self._cautious,
             cautious_decay=self._cautious_decay,
         )
@@ -180,15 +181,13 @@ class Optimizer:
             TypeError: A gradient of another dtype, or that is no array.
             FloatingPointError: With `finite="error"`, a gradient that is not finite. The step is left out.
         """
+        self._before_step()
         contiguous = checked_grads(self._params, grads)
-        arguments = self.arguments
-        h = {"learning_rate": self.lr, **self._method.numbers(arguments), **self._method.at_step(self.count, arguments)}
-        h |= {"weight_decay": self._weight_decay, "scale": -1.0 if self._maximize else 1.0}
-        self.count += 1
-        gradients = {dtype: [address(contiguous[name]) for name in names] for dtype, names in self._names.items()}
-        watched = self._max_norm is not None or self._finite != "off"
-        squares = self._squares(gradients) if watched or self._update.per_tensor else {}
-        if watched:
+        h = self._begin()
+        squares: dict[str, npt.NDArray[np.float64]] = {}
+        h["scale"] = -1.0 if self._maximize else 1.0
+        if self._max_norm is not None or self._finite != "off":
+            squares = self._squares(self._addresses(contiguous))
             norm = math.sqrt(math.fsum(x for of_dtype in squares.values() for x in of_dtype.tolist()))
             if self._finite != "off" and not math.isfinite(norm):
                 self._skip(squares)
@@ -196,11 +195,36 @@ class Optimizer:
             if self._max_norm is not None:
                 self.grad_norm = norm
                 h["scale"] *= clip_scale(norm, self._max_norm)
+        self._finish(contiguous, h, squares)
+
+    def _before_step(self) -> None:
+        """Refuse a step, if there is a reason."""
+
+    def _begin(self) -> dict[str, Any]:
+        """Count a step, which may yet be left out, and take its hyperparameters."""
+        arguments = self.arguments
+        own = {**self._method.numbers(arguments), **self._method.at_step(self.count, arguments)}
+        h = {"learning_rate": self.lr, **own, "weight_decay": self._weight_decay}
+        self.count += 1
+        return h
+
+    def _finish(self, gradients: Mapping[str, Array], h: Mapping[str, Any], squares: Mapping[str, Any]) -> None:
+        """Make the step that `_begin` began.
+
+        Args:
+            gradients: In the order of memory.
+            h: The hyperparameters, with the scale of the gradients.
+            squares: For each dtype the sums of squares of the gradients, where they are known already.
+        """
+        addresses = self._addresses(gradients)
         numbers = self._update.per_tensor
-        each = self._per_tensor(numbers, h, squares) if numbers else dict.fromkeys(self._tables, h)
+        each = self._per_tensor(numbers, h, squares or self._squares(addresses)) if numbers else dict.fromkeys(self._tables, h)
         for dtype, table in self._tables.items():
-            kernel(self._update, dtype)(table, gradients[dtype], each[dtype], threads=threads.available())
+            kernel(self._update, dtype)(table, addresses[dtype], each[dtype], threads=threads.available())
         self._last_learning_rate = h["learning_rate"]
+
+    def _addresses(self, gradients: Mapping[str, Array]) -> dict[str, list[int]]:
+        return {dtype: [address(gradients[name]) for name in names] for dtype, names in self._names.items()}
 
     def _squares(self, addresses: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
         """For each dtype, the sum of the squares of each array."""

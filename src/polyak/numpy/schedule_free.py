@@ -22,8 +22,9 @@ class ScheduleFree(AverageSwitch, Optimizer):
         x = (1 - c) * x + c * z                     c is 1 at the first step, 1 / t at step t
         y = (1 - momentum) * z + momentum * x
 
-    Your arrays hold y. What is to be evaluated and used is x, which they hold within `with optimizer.averaged()`; arrays cannot
-    tell what you use them for, so forgetting it goes unseen. `polyak.rules.schedule_free` has the source.
+    Your arrays hold y. What is to be evaluated and used is x, which they hold within `with optimizer.averaged()`, where a step
+    is a RuntimeError; arrays cannot tell what you use them for, so forgetting it goes unseen. `polyak.rules.schedule_free` has
+    the source.
 
     Args:
         params: The weights by name, as in `Momentum`.
@@ -65,15 +66,6 @@ class ScheduleFree(AverageSwitch, Optimizer):
         self._aside: dict[str, Array] = {}
         arguments = {"momentum": momentum, "warmup_steps": warmup_steps}
         super().__init__(params, warmed_up(lr, warmup_steps), arguments, **common)
-
-    def step(self, grads: Mapping[str, Array]) -> None:
-        """Update the parameters in place, as `Momentum.step` does.
-
-        Raises:
-            RuntimeError: Within `averaged()`.
-        """
-        self._before_step()
-        super().step(grads)
 
     def averages(self) -> dict[str, Array]:
         """The averages by name, in new arrays: what is to be saved for use. The momentum is that of the next step."""

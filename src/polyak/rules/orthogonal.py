@@ -30,6 +30,13 @@ import numpy as np
 from polyak.matrices import add_product, frobenius, identity, peak, transposed
 from polyak.ops import Array, where
 
+# With so many, even singular values of 1e-16 come to 1.
+_MOST_STEPS = 100
+
+# Matrices of one shape are given to `orthogonalise` together up to this size, so that the room for a step does not grow with
+# the model.
+BATCH_BYTES = 64 << 20
+
 Polynomial = Literal["quintic", "polar_express"]
 Coefficients = tuple[float, float, float]
 
@@ -156,6 +163,8 @@ def coefficients(polynomial: Polynomial, steps: int) -> tuple[Coefficients, ...]
         raise TypeError(f"steps must be an integer; got {steps!r} of type {type(steps).__name__}.")
     if steps < 1:
         raise ValueError(f"steps must be at least 1; got {steps}. 5 is usual.")
+    if steps > _MOST_STEPS:
+        raise ValueError(f"steps must be at most {_MOST_STEPS}; got {steps}. 5 is usual.")
     if polynomial == "quintic":
         return (_QUINTIC,) * steps
     *first, last = _greedy(steps)
@@ -186,8 +195,9 @@ def _greedy(steps: int) -> list[Coefficients]:
     low, high = LOWEST, 1.0
     found = []
     for _ in range(steps):
-        a, b, c = _best(max(low, _CUSHION * high), high)
-        if low < _CUSHION * high:  # centred on 1 for the interval that there is
+        lowest = max(low, _CUSHION * high)
+        a, b, c = _best(lowest, high)
+        if low < lowest:  # centred on 1 for the interval that there is
             at_low, at_high = (a * x + b * x**3 + c * x**5 for x in (low, high))
             a, b, c = (2 * k / (at_low + at_high) for k in (a, b, c))
         found.append((a, b, c))

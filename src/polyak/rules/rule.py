@@ -23,6 +23,8 @@ class Rule:
         per_tensor: Of a rule of tensors, the pure function `(h, g_norm, w_norm, dimensions) -> those of h that a tensor has for
             itself`, by name. `g_norm` and `w_norm` are the norms of its gradient, without decay, and of its weight. They and
             `dimensions` may be arrays with an element for each of several tensors. None: all tensors have the same.
+        whole: Whether `step` needs whole arrays, of the one shape that the rule was made for. It then takes several of them
+            too, along dimensions before theirs.
     """
 
     name: str
@@ -30,3 +32,4 @@ class Rule:
     slots: tuple[str, ...]
     hyperparameters: tuple[str, ...]
     per_tensor: Callable[[Mapping[str, Array], Array, Array, Array], dict[str, Array]] | None = None
+    whole: bool = False

@@ -37,6 +37,18 @@ class Operations(NamedTuple):
 
 
 @cache
+def _python() -> Operations:
+    """Of a single number. Python's own int and NumPy's float32 take a tenth of the time of arrays without dimensions."""
+    return Operations(
+        integer=int,
+        real=np.float32,
+        clip=lambda x, lowest, highest: min(max(x, lowest), highest),
+        where=lambda condition, x, y: x if condition else y,
+        look_up=lambda table, i: table[:, i],
+    )
+
+
+@cache
 def _numpy() -> Operations:
     # Of an array without dimensions, [()] makes a scalar, on which NumPy is several times as fast.
     return Operations(
@@ -112,7 +124,9 @@ def operations(step: Any) -> Operations:
     Raises:
         TypeError: A step that is no number and no array of a known framework.
     """
-    if isinstance(step, int | float):
+    if type(step) in (int, float):
+        return _python()
+    if isinstance(step, int | float):  # True, np.float64
         return _numpy()
     for kind in type(step).__mro__:  # subclasses may come from elsewhere
         framework = kind.__module__.partition(".")[0]

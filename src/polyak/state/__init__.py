@@ -34,7 +34,7 @@ def save(path: str | PathLike[str], optimizer: Any, params: Any = None) -> None:
         optimizer: An optimizer of `polyak.numpy`, `polyak.torch` or `polyak.keras`; for `polyak.jax`, where the state is apart,
             the pair (transformation, state), with the transformation that made the last step, as `polyak.jax.momentum` or
             another function there returned it, and the state of it or of what it is part of. Of other libraries:
-            torch.optim.SGD or its state_dict, keras.optimizers.SGD, the state of optax.sgd.
+            torch.optim.SGD, torch.optim.Muon or a state_dict of them, keras.optimizers.SGD, the state of optax.sgd.
         params: What gives the parameters their names. PyTorch: the model, named parameters or a dict; may be left out where the
             optimizer was made with named parameters. Keras: the model or a dict; names are the variables' paths, without
             the model's own name. JAX: may be left out; names are the keys of the tree. NumPy: none, names are those of the

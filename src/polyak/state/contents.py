@@ -8,7 +8,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from polyak.methods import METHODS, MUON_METHOD
+
 Array = npt.NDArray[Any]
+KNOWN = {**METHODS, MUON_METHOD.name: MUON_METHOD}  # the methods that a state can be of, by name
 COMMON = ("weight_decay", "decay", "maximize", "cautious", "cautious_decay")  # options that every method has
 Unit = str  # of the velocity: "gradient", "step" or "average"
 
@@ -35,7 +38,7 @@ class Group:
 
     Attributes:
         names: The names of the parameters.
-        method: The name of the optimizer's method, a key of `polyak.methods.METHODS`.
+        method: The name of the optimizer's method, a key of `KNOWN`.
         options: What was chosen when the optimizer was made: the method's constants and options, and `weight_decay`, `decay`,
             `maximize`, `cautious`, `cautious_decay`. Those that the source does not tell are absent.
         hyperparameters: The values of the next step: `learning_rate` and what of the method's may vary. Those that the source

@@ -28,14 +28,15 @@ def adapter(optimizer: Any) -> Any:
         return import_module("polyak.state.jax")
     raise TypeError(
         "The optimizer must be of polyak.numpy, polyak.torch or polyak.keras, a state of polyak.jax, or, to be read, "
-        "torch.optim.SGD or its state_dict, keras.optimizers.SGD, or a state of optax.sgd; "
+        "torch.optim.SGD, torch.optim.Muon or a state_dict of them, keras.optimizers.SGD, or a state of optax.sgd; "
         f"got {type(optimizer).__module__}.{type(optimizer).__qualname__}."
     )
 
 
 def check_trained(optimizer: Any) -> None:
     """Refuse an optimizer whose weights are averages at the moment."""
-    if isinstance(optimizer, AverageSwitch) and optimizer._has_aside():
+    both = optimizer, getattr(optimizer, "others", None)  # of a Muon
+    if any(isinstance(one, AverageSwitch) and one._has_aside() for one in both):
         raise RuntimeError(
             "The weights are their average now, and those that are trained would be in no file. State is saved and loaded "
             "outside of `with optimizer.averaged()`; after fit() in Keras, `with optimizer.averaged(): pass` brings them back."

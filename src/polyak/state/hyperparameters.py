@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 
 from polyak.arguments import check_learning_rate
-from polyak.methods import METHODS
-from polyak.state.contents import COMMON, Group
+from polyak.state.contents import COMMON, KNOWN, Group
 
 
 def taken_over(
@@ -12,7 +11,7 @@ def taken_over(
 ) -> tuple[dict[str, float], list[str]]:
     """The numbers that a group takes over, and a note for each that it does not."""
     taken, notes = {}, []
-    checks = {"learning_rate": check_learning_rate, **METHODS[own.method].varying}
+    checks = {"learning_rate": check_learning_rate, **KNOWN[own.method].varying}
     for name, check in checks.items():
         of_it = saved_of_shared.get(name, saved)
         values = {group.hyperparameters[name] for group in of_it if name in group.hyperparameters}
@@ -40,11 +39,14 @@ def taken_over(
 def differences(own: Group, saved: list[Group]) -> list[str]:
     """A note for each option of a group that is not the saved one."""
     notes = []
-    method = METHODS[own.method]
+    method = KNOWN[own.method]
     for option in (*method.constants, *method.options, *COMMON):
         if option not in own.options or (option == "velocity" and not own.slots):
             continue
-        others = [group.options[option] for group in saved if option in group.options]
+        having = [group for group in saved if option in group.options]
+        if option == "decay" and not own.options.get("weight_decay"):  # of no decay, the kind is of no account
+            having = [group for group in having if group.options.get("weight_decay")]
+        others = [group.options[option] for group in having]
         if different := [x for x in others if x != own.options[option]]:
             notes.append(
                 f"velocity: converted from {different[0]!r} to {own.velocity!r}"

@@ -4,7 +4,7 @@ A transformation and its state are two objects in JAX: the first has the options
 pair.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import optax
 
 from polyak.jax.groups import Groups
+from polyak.jax.orthogonalised import Muon
 from polyak.jax.transformation import State as JaxState
 from polyak.jax.transformation import Transformation
 from polyak.methods import MOMENTUM
@@ -34,27 +35,57 @@ def capture(optimizer: Any, params: Any = None) -> State:
     if transformation is None:
         return _of_trace(state)
     found = _found(state)
-    tree = next(iter(found.state.slots.values()), params)
-    return _state(found.state.slots, _groups(transformation, found, tree), int(found.state.count))
+    arrays: dict[str, Any] = {}
+    groups: list[Group] = []
+    for one, of_one, injected in _parts(transformation, found):
+        tree = next(iter(of_one.slots.values()), params)
+        taken = {name for group in groups for name in group.names}
+        names = tuple(name for name in _named(tree) if name not in taken)  # of a Muon, `params` has its matrices too
+        groups += _groups(one, of_one, injected, names)
+        arrays |= _arrays(of_one.slots)
+    return _state(arrays, tuple(groups), int(found.state.count))
 
 
-def _groups(transformation: Transformation, found: "_Found", tree: Any) -> tuple[Group, ...]:
-    """The groups of the transformation that have parameters in the tree."""
+def _parts(transformation: Transformation, found: "_Found") -> list[tuple[Transformation, JaxState, Mapping[str, Any]]]:
+    """The transformation with its state and what is injected into it; after it that of a Muon for what is no matrix."""
+    parts = [(transformation, found.state, found.injected)]
+    if isinstance(transformation, Muon):
+        others, of_others = transformation.others, found.state.others
+        if not isinstance(others, Transformation):
+            if jax.tree.leaves(of_others):
+                raise TypeError(
+                    "Of a Muon, the state can be saved if its `others` is a transformation that a function of polyak.jax "
+                    f"returned, by itself and not in a chain; it is {others!r}."
+                )
+            return parts
+        parts.append((others, of_others, {}))
+    return parts
+
+
+def _groups(
+    transformation: Transformation, state: JaxState, injected: Mapping[str, Any], names: tuple[str, ...]
+) -> Iterator[Group]:
+    """The groups of the transformation that have parameters of these names."""
     arguments = transformation.arguments
-    names = tuple(_named(tree))
-    indices = Groups(arguments["groups"], transformation.method, arguments["decay"]).of(tree)
+    of_names = Groups(arguments["groups"], transformation.method, arguments["decay"])
+    indices = of_names.of_names(list(names)) if names else ()
     overrides: list[Mapping[str, Any]] = [{}, *(arguments["groups"] or {}).values()]
-    return tuple(
-        _group(transformation, found, tuple(name for name, j in zip(names, indices, strict=True) if i == j), overrides[i])
-        for i in (sorted(set(indices)) or [0])
-    )
+    for i in sorted(set(indices)) or [0]:
+        own = tuple(name for name, j in zip(names, indices, strict=True) if i == j)
+        yield _group(transformation, state, injected, own, overrides[i])
 
 
-def _group(transformation: Transformation, found: "_Found", names: tuple[str, ...], override: Mapping[str, Any]) -> Group:
-    method, state = transformation.method, found.state
-    arguments = {**transformation.arguments, **found.injected, **override}
+def _group(
+    transformation: Transformation,
+    state: JaxState,
+    injected: Mapping[str, Any],
+    names: tuple[str, ...],
+    override: Mapping[str, Any],
+) -> Group:
+    method = transformation.method
+    arguments = {**transformation.arguments, **injected, **override}
     given = {name: arguments[name] for name in ("learning_rate", *method.varying)}
-    shared = tuple(name for name in given if name in found.injected and name not in override)
+    shared = tuple(name for name in given if name in injected and name not in override)
     options = {name: arguments[name] for name in (*method.constants, *method.options, *COMMON) if name != "maximize"}
     scheduled = tuple(name for name, value in given.items() if callable(value))
     return Group(
@@ -96,16 +127,21 @@ def restore(optimizer: Any, params: Any, values: Values) -> Any:  # noqa: ARG001
     if transformation is None:
         raise TypeError("A state of optax is read only; load it into that of a transformation of polyak.jax.")
     found = _found(state)
+    own, *others = (_restored(of_one, values) for _, of_one, _ in _parts(transformation, found))
+    numbers = {name: x for of_group in values.hyperparameters for name, x in of_group.items()}  # the same for all that have it
+    return found.rebuilt(own._replace(others=others[0]) if others else own, numbers)
+
+
+def _restored(state: JaxState, values: Values) -> JaxState:
     slots = {}
-    for slot, tree in found.state.slots.items():
+    for slot, tree in state.slots.items():
         leaves, structure = jax.tree.flatten(tree)
         arrays = [values.arrays.get(f"{slot}/{name}") for name in _named(tree)]
         placed = [old if new is None else _in_place_of(old, new) for old, new in zip(leaves, arrays, strict=True)]
         slots[slot] = jax.tree.unflatten(structure, placed)
-    old = found.state.count
+    old = state.count
     count = old if values.count is None else _in_place_of(old, np.asarray(values.count, old.dtype))
-    numbers = {name: x for of_group in values.hyperparameters for name, x in of_group.items()}  # the same for all that have it
-    return found.rebuilt(found.state._replace(count=count, slots=slots), numbers)
+    return state._replace(count=count, slots=slots)
 
 
 @dataclass(frozen=True)
@@ -193,9 +229,9 @@ def _of_trace(tree: Any) -> State:
     traces = [x for x in jax.tree.leaves(tree, is_leaf=is_trace) if is_trace(x)]
     if len(traces) != 1:
         raise ValueError(f"The state must have one optax.TraceState in it, as that of optax.sgd has; it has {len(traces)}.")
-    slots = {"velocity": traces[0].trace}
     options = {"velocity": "gradient", "dampening": 0.0}
-    return _state(slots, (Group(tuple(_named(traces[0].trace)), MOMENTUM.name, options),), count=_count(tree))
+    group = Group(tuple(_named(traces[0].trace)), MOMENTUM.name, options)
+    return _state(_arrays({"velocity": traces[0].trace}), (group,), count=_count(tree))
 
 
 def _count(tree: Any) -> int | None:
@@ -210,7 +246,11 @@ def _named(tree: Any) -> dict[str, Any]:
     return unique(((jax.tree_util.keystr(path, simple=True, separator="/") or "params", x) for path, x in leaves), "arrays")
 
 
-def _state(slots: Mapping[str, Any], groups: tuple[Group, ...], count: int | None) -> State:
-    arrays = {f"{slot}/{name}": x for slot, tree in slots.items() for name, x in _named(tree).items()}
+def _arrays(slots: Mapping[str, Any]) -> dict[str, Any]:
+    """The arrays of the slots by the tensors' names."""
+    return {f"{slot}/{name}": x for slot, tree in slots.items() for name, x in _named(tree).items()}
+
+
+def _state(arrays: Mapping[str, Any], groups: tuple[Group, ...], count: int | None) -> State:
     specs = {name: Spec(x.shape, x.dtype.name) for name, x in arrays.items()}
     return State(Contents(specs, groups, count), lambda name: np.asarray(arrays[name]))

@@ -1,6 +1,6 @@
 """The state of the optimizers of `polyak.keras`, and, to be read, of keras.optimizers.SGD."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,11 @@ import numpy as np
 from keras.optimizers.schedules import LearningRateSchedule
 
 from polyak.keras.groups import path_of
+from polyak.keras.muon import Muon
 from polyak.keras.optimizer import Optimizer
 from polyak.keras.values import compute_dtype
-from polyak.methods import METHODS, MOMENTUM
-from polyak.state.contents import COMMON, Array, Contents, Group, Spec, State, numbers_of, rate
+from polyak.methods import MOMENTUM
+from polyak.state.contents import COMMON, KNOWN, Array, Contents, Group, Spec, State, numbers_of, rate
 from polyak.state.frontends import check_trained
 from polyak.state.matching import Values
 from polyak.state.names import unique
@@ -30,7 +31,7 @@ def capture(optimizer: Any, params: Any = None) -> State:
     if not isinstance(optimizer, Optimizer | keras.optimizers.SGD):
         advice = " Give its inner_optimizer." if hasattr(optimizer, "inner_optimizer") else ""
         raise TypeError(
-            f"Of Keras's optimizers, the states of polyak.keras ({', '.join(METHODS)}) and keras.optimizers.SGD are known; got "
+            f"Of Keras's optimizers, the states of polyak.keras ({', '.join(KNOWN)}) and keras.optimizers.SGD are known; got "
             f"{type(optimizer).__module__}.{type(optimizer).__qualname__}.{advice}"
         )
     named = _named(optimizer, params)
@@ -45,7 +46,10 @@ def capture(optimizer: Any, params: Any = None) -> State:
         value = _array(slots[name])
         return np.negative(value) if negative and name.startswith("velocity/") else value
 
-    groups = _groups(optimizer, named) if isinstance(optimizer, Optimizer) else (_group_of_sgd(optimizer, tuple(named)),)
+    if isinstance(optimizer, Optimizer):
+        groups = tuple(group for one, own in _parts(optimizer, named) for group in _groups(optimizer, one, own))
+    else:
+        groups = (_group_of_sgd(optimizer, tuple(named)),)
     return State(Contents(specs, groups, int(keras.ops.convert_to_numpy(optimizer._iterations))), array)
 
 
@@ -61,11 +65,23 @@ def restore(optimizer: Optimizer, params: Any, values: Values) -> None:
         variable.assign(value)
     if values.count is not None:
         optimizer._iterations.assign(values.count)
-    for numbers in values.hyperparameters:
-        for name, number in numbers.items():  # the same for all groups that have it
-            setattr(optimizer, name, number)
-    outside = [last for i, last in zip(_indices(optimizer, named), values.last_learning_rates, strict=False) if i == 0]
-    optimizer._last_learning_rate = outside[0] if outside else None
+    each = zip(values.hyperparameters, values.last_learning_rates, strict=True)
+    for one, own in _parts(optimizer, named):
+        one._last_learning_rate = None
+        for i, (numbers, last) in zip(_indices(one, own), each, strict=False):
+            for name, number in numbers.items():  # the same for all groups that have it
+                setattr(one, name, number)
+            if i == 0:
+                one._last_learning_rate = last
+
+
+def _parts(optimizer: Optimizer, named: Mapping[str, Any]) -> list[tuple[Optimizer, Mapping[str, Any]]]:
+    """Who updates which variables: the optimizer, and after it the one that a Muon has for what is no matrix."""
+    if not isinstance(optimizer, Muon):
+        return [(optimizer, named)]
+    decided = optimizer._decided(list(named.values()))  # it may not be built yet
+    own = {name: v for (name, v), role in zip(named.items(), decided, strict=True) if role.matrices}
+    return [(optimizer, own), (optimizer.others, {name: v for name, v in named.items() if name not in own})]
 
 
 def _named(optimizer: Any, params: Any) -> dict[str, Any]:
@@ -90,38 +106,44 @@ def _pairs(params: Any) -> Iterable[tuple[str, Any]]:
     return ((path_of(v).removeprefix(f"{params.name}/"), v) for v in params.trainable_variables)
 
 
-def _kinds(optimizer: Any) -> dict[str, bool]:
-    """Each kind of slot that the optimizer keeps, and whether it is in the dtype of the arithmetic."""
+def _kinds(optimizer: Any, named: Mapping[str, Any]) -> dict[str, tuple[Mapping[str, Any], bool]]:
+    """Each kind of slot that the optimizer keeps: of which variables, and whether it is in the dtype of the arithmetic."""
+    kinds: dict[str, tuple[Mapping[str, Any], bool]] = {}
     if isinstance(optimizer, Optimizer):
-        kinds = dict.fromkeys(optimizer._rule.slots, True)
-    else:
-        kinds = {"velocity": False} if optimizer.momentum else {}
-    return (
-        kinds
-        | ({"average": False} if optimizer.use_ema else {})
-        | ({"gradient_sum": False} if optimizer.gradient_accumulation_steps else {})
-    )
+        for one, own in _parts(optimizer, named):
+            for slot in one._rule.slots:
+                kinds[slot] = {**kinds.get(slot, ({}, True))[0], **own}, True
+    elif optimizer.momentum:
+        kinds["velocity"] = dict(named), False
+    if optimizer.use_ema:
+        kinds["average"] = dict(named), False
+    if optimizer.gradient_accumulation_steps:
+        kinds["gradient_sum"] = dict(named), False
+    return kinds
 
 
 def _specs(optimizer: Any, named: Mapping[str, Any]) -> dict[str, Spec]:
     return {
         f"{kind}/{name}": Spec(tuple(v.shape), compute_dtype(v.dtype) if computes else keras.backend.standardize_dtype(v.dtype))
-        for kind, computes in _kinds(optimizer).items()
-        for name, v in named.items()
+        for kind, (of, computes) in _kinds(optimizer, named).items()
+        for name, v in of.items()
     }
 
 
 def _slots(optimizer: Any, named: Mapping[str, Any]) -> dict[str, Any]:
     """The optimizer's variables by the tensors' names."""
+    of_all: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     if isinstance(optimizer, Optimizer):
-        kinds = dict(zip(optimizer._rule.slots, zip(*optimizer._state.slots, strict=True), strict=False))
-    else:
-        kinds = {"velocity": tuple(optimizer.momentums)} if optimizer.momentum else {}
+        for name, update, slots in zip(named, optimizer._state.updates, optimizer._state.slots, strict=True):
+            found |= {f"{kind}/{name}": slot for kind, slot in zip(update.rule.slots, slots, strict=True)}
+    elif optimizer.momentum:
+        of_all["velocity"] = optimizer.momentums
     if optimizer.use_ema:
-        kinds["average"] = tuple(optimizer._model_variables_moving_average)
+        of_all["average"] = optimizer._model_variables_moving_average
     if optimizer.gradient_accumulation_steps:
-        kinds["gradient_sum"] = tuple(optimizer._accumulated_gradients)
-    return {f"{kind}/{name}": slot for kind, slots in kinds.items() for name, slot in zip(named, slots, strict=True)}
+        of_all["gradient_sum"] = optimizer._accumulated_gradients
+    return found | {f"{kind}/{name}": x for kind, each in of_all.items() for name, x in zip(named, each, strict=True)}
 
 
 def _indices(optimizer: Optimizer, named: Mapping[str, Any]) -> list[int]:
@@ -129,15 +151,18 @@ def _indices(optimizer: Optimizer, named: Mapping[str, Any]) -> list[int]:
     return sorted(set(optimizer._groups.of(list(named.values()))))
 
 
-def _groups(optimizer: Optimizer, named: Mapping[str, Any]) -> tuple[Group, ...]:
+def _groups(whole: Optimizer, optimizer: Optimizer, named: Mapping[str, Any]) -> Iterator[Group]:
+    """The groups of an optimizer that is all of `whole`, or a part of it."""
     found = optimizer._groups.of(list(named.values()))
     overrides = [{}, *optimizer._groups.overrides.values()]
-    names = {i: tuple(name for name, j in zip(named, found, strict=True) if i == j) for i in _indices(optimizer, named)}
-    return tuple(_group(optimizer, own, overrides[i]) for i, own in names.items())
+    left_out = whole._guard is not None and whole._guard.skipped > 0
+    for i in _indices(optimizer, named):
+        names = tuple(name for name, j in zip(named, found, strict=True) if i == j)
+        yield _group(optimizer, names, overrides[i], None if left_out else _last_learning_rate(optimizer, overrides[i]))
 
 
-def _group(optimizer: Optimizer, names: tuple[str, ...], override: Mapping[str, Any]) -> Group:
-    method = optimizer._method
+def _group(optimizer: Optimizer, names: tuple[str, ...], override: Mapping[str, Any], last: float | None) -> Group:
+    method = KNOWN[optimizer._method.name]  # a Muon's own has options that are no state
     given = {"learning_rate": optimizer._learning_rate, **{name: optimizer._given[name] for name in method.varying}} | {
         name: x for name, x in override.items() if name != "weight_decay"
     }
@@ -153,7 +178,7 @@ def _group(optimizer: Optimizer, names: tuple[str, ...], override: Mapping[str, 
             | {name: _at(x, optimizer._iterations) for name, x in given.items() if name not in own}
         ),
         scheduled=scheduled,
-        last_learning_rate=rate(_last_learning_rate(optimizer, override)),
+        last_learning_rate=rate(last),
         assignable=tuple(name for name in own if name not in scheduled and name in optimizer._rule.hyperparameters),
         shared=own,
         slots=optimizer._rule.slots,
@@ -161,9 +186,7 @@ def _group(optimizer: Optimizer, names: tuple[str, ...], override: Mapping[str, 
 
 
 def _last_learning_rate(optimizer: Optimizer, override: Mapping[str, Any]) -> float | None:
-    """That of the last step that was made, where it is certain which one that was."""
-    if optimizer._guard and optimizer._guard.skipped:
-        return None
+    """That of the last step that was made, where it is certain which one that was; no step must have been left out."""
     if "learning_rate" not in override:
         return optimizer._last_learning_rate
     if int(_number(optimizer._iterations)) == optimizer._remembered_at:  # the state was loaded, perhaps from another optimizer

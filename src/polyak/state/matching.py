@@ -104,10 +104,11 @@ def matched(
         notes.append(f"step count: stays {target.count}, not in the saved state")
     for group in target.groups:
         saved_groups = pairs.saved_of(group)
-        # Of a number that is one for several groups, what was saved of all of them counts.
+        # Of a number that is one for several groups, what was saved of all of them counts. Those of a Muon and of the
+        # optimizer that it has for what is no matrix are of two methods.
+        alike = [other for other in target.groups if other.method == group.method]
         of_shared = {
-            name: [saved for other in target.groups if name in other.shared for saved in pairs.saved_of(other)]
-            for name in group.shared
+            name: [saved for other in alike if name in other.shared for saved in pairs.saved_of(other)] for name in group.shared
         }
         numbers, said = taken_over(group, saved_groups, of_shared)
         taken.append(numbers)

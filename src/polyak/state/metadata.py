@@ -14,8 +14,8 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from polyak.arguments import check_decay, check_learning_rate
-from polyak.methods import METHODS, Method
-from polyak.state.contents import COMMON, Contents, Group, Spec
+from polyak.methods import Method
+from polyak.state.contents import COMMON, KNOWN, Contents, Group, Spec
 from polyak.state.names import fault
 
 FORMAT = "polyak.state"
@@ -145,9 +145,9 @@ def _check(group: Group, place: str) -> None:
     Raises:
         ValueError: What is wrong, and where.
     """
-    if group.method not in METHODS:
-        raise ValueError(f"{place} is of the method {group.method!r}; this polyak has {', '.join(METHODS)}")
-    method = METHODS[group.method]
+    if group.method not in KNOWN:
+        raise ValueError(f"{place} is of the method {group.method!r}; this polyak has {', '.join(KNOWN)}")
+    method = KNOWN[group.method]
     numbers = {"learning_rate": check_learning_rate, **method.varying}
     _insist_on(group.options.keys() <= {*method.constants, *method.options, *COMMON}, group.options, f"{place}.options", method)
     _insist_on(group.hyperparameters.keys() <= numbers.keys(), group.hyperparameters, f"{place}.hyperparameters", method)

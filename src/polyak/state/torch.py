@@ -1,4 +1,4 @@
-"""The state of the optimizers of `polyak.torch`, and, to be read, of torch.optim.SGD and of state_dicts."""
+"""The state of the optimizers of `polyak.torch`, and, to be read, of torch.optim.SGD, torch.optim.Muon and state_dicts."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -6,12 +6,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polyak.methods import METHODS, MOMENTUM, Method
-from polyak.state.contents import COMMON, Array, Contents, Group, Spec, State, numpy_dtype
+from polyak.methods import MOMENTUM, MUON_METHOD, Method
+from polyak.state.contents import COMMON, KNOWN, Array, Contents, Group, Spec, State, numpy_dtype
 from polyak.state.matching import Values
 from polyak.state.names import unique
 from polyak.torch.loading import key_of
+from polyak.torch.muon import Muon
 from polyak.torch.optimizer import Optimizer
+from polyak.torch.peers import PEERS
 from polyak.torch.views import compute_dtype, is_sharded
 
 Options = dict[str, Any]  # of a parameter group, as torch has them
@@ -21,37 +23,60 @@ def capture(optimizer: Any, params: Any = None) -> State:
     """The state of an optimizer or of a state_dict.
 
     Args:
-        optimizer: An optimizer of `polyak.torch`, a `torch.optim.SGD`, or what state_dict() of one of them returned.
+        optimizer: An optimizer of `polyak.torch`, a `torch.optim.SGD` or `torch.optim.Muon`, or what state_dict() of one of
+            them returned.
         params: What gives names to the parameters: a model, named parameters, or a dict from name to parameter. It may be
             left out where the optimizer was made with named parameters.
     """
     if isinstance(optimizer, dict):
         return _of_state_dict(optimizer, params)
-    if not isinstance(optimizer, Optimizer | torch.optim.SGD):
-        raise TypeError(
-            f"Of the optimizers of PyTorch, the states of those of polyak.torch ({', '.join(METHODS)}) and of torch.optim.SGD "
-            f"are known; got {optimizer}."
-        )
-    method = optimizer._method if isinstance(optimizer, Optimizer) else MOMENTUM
-    rates = optimizer._last_learning_rates if isinstance(optimizer, Optimizer) else []
+    parts = [_parts_of(one) for one in _optimizers(optimizer)]
     names = {p: name for name, p in _named(optimizer, params).items()}
+    # Of steps that a device left out, the host does not know which they were.
+    known = not (isinstance(optimizer, Optimizer) and optimizer._guard.skipped_by_device)
     groups: list[Group] = []
     slots: dict[str, tuple[Any, Any]] = {}
-    for i, group in enumerate(optimizer.param_groups):
-        states = [optimizer.state.get(p, {}) for p in group["params"]]
-        own = [names[p] for p in group["params"]]
-        described = _group(method, group, own, remembers=any(states), last=rates[i] if i < len(rates) else None)
-        for slot in described.slots:
-            of_each = zip(own, group["params"], states, strict=True)
-            slots |= {f"{slot}/{name}": (p, state.get(key_of(slot))) for name, p, state in of_each}
-        groups.append(described)
+    for method, own_groups, state, rates in parts:
+        for i, group in enumerate(own_groups):
+            states = [state.get(p, {}) for p in group["params"]]
+            own = [names[p] for p in group["params"]]
+            described = _group(method, group, own, remembers=any(states), last=rates[i] if known and i < len(rates) else None)
+            for slot in described.slots:
+                of_each = zip(own, group["params"], states, strict=True)
+                slots |= {f"{slot}/{name}": (p, of_p.get(key_of(slot))) for name, p, of_p in of_each}
+            groups.append(described)
     return _state(slots, groups, _count(optimizer.param_groups))
+
+
+def _optimizers(optimizer: Any) -> list[Any]:
+    """The optimizer, and after it the one that a Muon has for what is no matrix, as their groups are in one list."""
+    others = optimizer.others if isinstance(optimizer, Muon) else None
+    return [optimizer, *([others] if others is not None else [])]
+
+
+def _parts_of(optimizer: Any) -> tuple[Method, list[Options], Mapping[Tensor, Options], list[float]]:
+    """The method, the groups, the state and the learning rates of the last step, as far as they are known."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer._method, optimizer._own_groups(), optimizer.state, optimizer._last_learning_rates
+    for method, peer in PEERS.items():
+        kind: Any = getattr(torch.optim, peer.name.rpartition(".")[2], ())  # Muon came with torch 2.9
+        if isinstance(optimizer, kind):
+            return method, optimizer.param_groups, optimizer.state, []
+    raise TypeError(
+        f"Of the optimizers of PyTorch, the states of those of polyak.torch ({', '.join(KNOWN)}) and of "
+        f"{' and '.join(peer.name for peer in PEERS.values())} are known; got {optimizer}."
+    )
 
 
 def restore(optimizer: Optimizer, params: Any, values: Values) -> None:
     """Give the optimizer new slots."""
-    if not isinstance(optimizer, Optimizer):
-        raise TypeError(f"The state of {type(optimizer).__qualname__} is read only; load it into a polyak.torch.Momentum.")
+    each = _optimizers(optimizer)
+    for one in each:
+        if not isinstance(one, Optimizer):
+            of = "" if one is optimizer else "the others of a Muon, "
+            raise TypeError(
+                f"The state of {of}{type(one).__qualname__} is read only; load it into an optimizer of polyak.torch."
+            )
     named = _named(optimizer, params)
     new: dict[Tensor, dict[str, Tensor]] = {}
     for name, array in values.arrays.items():
@@ -60,16 +85,21 @@ def restore(optimizer: Optimizer, params: Any, values: Values) -> None:
         # In the parameter's order of memory, which is what the compiled step takes.
         tensor = torch.empty_like(p, dtype=_slot_dtype(p, optimizer.state.get(p, {}).get(key)), requires_grad=False)
         new.setdefault(p, {})[key] = tensor.copy_(_tensor(array))
-    optimizer._forget()
-    for p, slots in new.items():
-        optimizer.state[p] = {**optimizer.state[p], **slots}
+    rates = iter(values.last_learning_rates)
+    for one in each:
+        one._forget()
+        own = [p for group in one._own_groups() for p in group["params"]]
+        for p in own:
+            if p in new:
+                one.state[p] = {**one.state[p], **new[p]}
+        one._last_learning_rates = [next(rates) for _ in one._own_groups()]
+    if isinstance(optimizer, Muon):
+        optimizer._join()
     for group, numbers in zip(optimizer.param_groups, values.hyperparameters, strict=True):
         for name, number in numbers.items():
             _assign(group, _key(name), number)
         if values.count is not None:
             group["count"] = values.count
-    rates: list[Any] = list(values.last_learning_rates)
-    optimizer._last_learning_rates = rates
 
 
 def _key(hyperparameter: str) -> str:
@@ -133,13 +163,14 @@ def _of_state_dict(state_dict: dict[str, Any], params: Any) -> State:
             "State is kept by name, and this state_dict has none. Save it to a file first, with the model that it is of: "
             "polyak.state.save(path, state_dict, params=model)."
         )
-    method = _method_of(groups)
     slots: dict[str, tuple[Any, Any]] = {}
     described = []
     remaining = iter(named)
     for group in groups:
         entries = [(*next(remaining), state_dict["state"].get(key, {})) for key in group["params"]]
-        of_it = _group(method, group, [name for name, _, _ in entries], any(state for _, _, state in entries), last=None)
+        of_it = _group(
+            _method_of(group), group, [name for name, _, _ in entries], any(state for _, _, state in entries), last=None
+        )
         for slot in of_it.slots:
             for name, p, state in entries:
                 slots[f"{slot}/{name}"] = (p, _fitting(state.get(key_of(slot)), p, name, key_of(slot)))
@@ -159,31 +190,34 @@ def _fitting(slot: Any, p: Any, name: str, key: str) -> Any:
     return slot
 
 
-def _method_of(groups: list[Options]) -> Method:
-    """Whose state_dict has such groups."""
-    arguments = {name for method in METHODS.values() for name in method.arguments}
-    given = [group.keys() & arguments for group in groups]
-    if all(names == _OF_SGD for names in given):
-        return MOMENTUM
-    for method in METHODS.values():
-        if all(names == set(method.arguments) for names in given):
+def _method_of(group: Options) -> Method:
+    """Whose state_dict has such a group."""
+    for method, peer in PEERS.items():
+        if peer.has(group):
+            return method
+    arguments = {name for method in KNOWN.values() for name in method.arguments}
+    for method in KNOWN.values():
+        if group.keys() & arguments == set(method.arguments):
             return method
     raise TypeError(
-        f"The state_dicts of torch.optim.SGD and polyak.torch ({', '.join(METHODS)}) are known; the groups of this one have "
-        f"{', '.join(sorted(set().union(*groups) - {'params'}))}."
+        f"The state_dicts of polyak.torch ({', '.join(KNOWN)}) and {' and '.join(peer.name for peer in PEERS.values())} are "
+        f"known; a group of this one has {', '.join(sorted(group.keys() - {'params'}))}."
     )
 
 
-_OF_SGD = {"momentum", "dampening", "nesterov"}
-# What torch.optim.SGD does not have is what it does.
-_SGD = {"velocity": "gradient", "cautious": False, "cautious_decay": False}
+def _as_ours(method: Method, group: Options) -> Options:
+    """The options of one of torch's own optimizers: what it does not have is what it does."""
+    kind = {MOMENTUM: "coupled", MUON_METHOD: "decoupled"}[method] if group["weight_decay"] else None
+    ours: Options = {"maximize": False, **group, "cautious": False, "cautious_decay": False, "decay": kind}
+    if method is MOMENTUM:
+        # With momentum 0 SGD ignores the dampening.
+        return {**ours, "velocity": "gradient", "dampening": group["dampening"] if group["momentum"] else 0.0}
+    return {**ours, **PEERS[method].options({}, group)}
 
 
 def _group(method: Method, group: Options, names: list[str], remembers: bool, last: float | None) -> Group:
-    if method is MOMENTUM and "velocity" not in group:
-        # With momentum 0 SGD ignores the dampening.
-        dampening = group["dampening"] if group["momentum"] else 0.0
-        group = {**group, **_SGD, "dampening": dampening, "decay": "coupled" if group["weight_decay"] else None}
+    if method in PEERS and PEERS[method].has(group):
+        group = _as_ours(method, group)
     numbers = {name: float(group[_key(name)]) for name in ("learning_rate", *method.varying)}
     arguments = method.checked({name: group[name] for name in method.arguments})
     # A momentum that is 0 for a while still moves the velocity.
@@ -202,8 +236,8 @@ def _group(method: Method, group: Options, names: list[str], remembers: bool, la
 
 
 def _count(groups: list[Options]) -> int | None:
-    """How many steps were made, where all groups have made as many; torch.optim.SGD does not count them."""
-    counts = {group.get("count") for group in groups}
+    """How many steps were made, where all groups that count them have made as many; torch's own optimizers do not."""
+    counts = {group["count"] for group in groups if "count" in group}
     return counts.pop() if len(counts) == 1 else None
 
 

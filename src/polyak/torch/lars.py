@@ -20,8 +20,7 @@ class LARS(Optimizer):
         w = w - v
 
     and v starts at 0. Parameters with fewer than two dimensions have trust 1 and no decay. `polyak.rules.lars` has the source.
-    Norms are sums of squares in float64, so that elements of float64 beyond about 1e150 are too large for it. Parameters that
-    are not on the CPU have their norms read by the host at each step.
+    Norms are sums of squares in float64, so that elements of float64 beyond about 1e150 are too large for it.
 
     Args:
         params: Parameters, named parameters or groups, as in `Momentum`.

@@ -1,6 +1,6 @@
 """Which saved state belongs to which parameter, and whether it fits.
 
-Saved states come from an optimizer of the same method, or from torch.optim.SGD, whose slot has the same name and unit.
+Saved states come from an optimizer of the same method, or from its like in torch, whose slot has the same name and unit.
 """
 
 from collections.abc import Mapping
@@ -8,12 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
-from polyak.methods import METHODS, MOMENTUM, Method
-
-Options = dict[str, Any]
-
-# Options of torch.optim.SGD that say how it computes, not what.
-_HOW = ("foreach", "fused", "capturable", "differentiable")
+from polyak.methods import METHODS, MUON_METHOD, Method
+from polyak.torch.peers import PEERS, Options
 
 
 def key_of(slot: str) -> str:
@@ -102,7 +98,7 @@ def _pairs_by_name(own: list[Options], saved: list[Options]) -> list[tuple[Optio
     return [(group, by_names[frozenset(group["param_names"])]) for group in own]
 
 
-_ARGUMENTS = {name for method in METHODS.values() for name in method.arguments}
+_ARGUMENTS = {name for method in (*METHODS.values(), MUON_METHOD) for name in method.arguments}
 
 
 def _options(mine: Options, saved: Options, method: Method) -> Options:
@@ -112,24 +108,11 @@ def _options(mine: Options, saved: Options, method: Method) -> Options:
         options["param_names"] = mine["param_names"]
     if saved.keys() & _ARGUMENTS == set(method.arguments):
         return options
-    # From torch.optim.SGD, which has one kind of velocity and one of decay.
-    if method is not MOMENTUM or saved.keys() & _ARGUMENTS != {"momentum", "dampening", "nesterov"}:
+    peer = PEERS.get(method)
+    if peer is None or not peer.has(saved):
         raise ValueError(
             f"The saved state is of another optimizer: its options are {', '.join(sorted(saved.keys() - {'params'}))}. "
-            f"A state of polyak.torch.{method.name}{' or of torch.optim.SGD' if method is MOMENTUM else ''} can be loaded."
+            f"A state of polyak.torch.{method.name}{f' or of {peer.name}' if peer else ''} can be loaded."
         )
-    if saved.get("differentiable"):
-        raise ValueError("The saved state is of an SGD with differentiable=True, which this optimizer cannot go on with.")
-    if mine["velocity"] != "gradient":
-        raise ValueError(
-            f'The saved state is of torch.optim.SGD, whose velocity is velocity="gradient"; this optimizer has '
-            f'velocity={mine["velocity"]!r}. Make it with velocity="gradient" to load this state.'
-        )
-    if saved["weight_decay"] and mine["decay"] == "decoupled":
-        raise ValueError(
-            f"The saved state is of torch.optim.SGD with weight_decay={saved['weight_decay']}, which is coupled; this "
-            'optimizer has decay="decoupled". Make it with decay="coupled", or with no decay, to go on as SGD would.'
-        )
-    if saved["weight_decay"]:
-        options["decay"] = "coupled"
-    return {name: value for name, value in options.items() if name not in _HOW}
+    options |= peer.options(mine, saved)
+    return {name: value for name, value in options.items() if name not in peer.dropped}

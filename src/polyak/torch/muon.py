@@ -1,36 +1,27 @@
 """Muon in PyTorch."""
 
+import weakref
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
-from polyak.arguments import check_decay, check_learning_rate, check_momentum
-from polyak.methods import Method
-from polyak.rules.descent import DESCENT
+from polyak.methods import MUON_METHOD
 from polyak.rules.heavy_ball import heavy_ball
-from polyak.rules.muon import Matrices, Report, Role, Scale, assign, is_head, shape_scale
-from polyak.rules.orthogonal import Polynomial, coefficients, orthogonalise
-from polyak.torch.loading import key_of, matched
-from polyak.torch.momentum import Momentum
-from polyak.torch.tensors import Group
-from polyak.torch.views import compute_dtype, is_sharded
-from polyak.update import Update, pipeline
-
-Named = list[tuple[str, Tensor]]
-
-SLOT = key_of("velocity")
-
-# Of the other parameters, unless the user gives another.
-HEAVY_BALL = partial(Momentum, lr=0.01, momentum=0.9)
-
-# Matrices of one shape are taken together up to this size, so that the room for a step does not grow with the model.
-_BATCH_BYTES = 64 << 20
+from polyak.rules.muon import Scale, shape_scale
+from polyak.rules.orthogonal import Polynomial
+from polyak.rules.roles import Axes, Report, Role, assign
+from polyak.torch.guard import Work
+from polyak.torch.loading import matched
+from polyak.torch.matrices import How, MatrixGroup
+from polyak.torch.modules import Named, facts, named_groups
+from polyak.torch.optimizer import Optimizer
+from polyak.torch.others import Factory, carry_out, look, made, planned, share_guard
+from polyak.torch.peers import PEERS
+from polyak.update import Update
 
 
 class Muon(Optimizer):
@@ -48,7 +39,8 @@ class Muon(Optimizer):
 
     Args:
         params: The model itself, or named parameters, or dicts with named parameters as "params" and options of their own: lr,
-            momentum, nesterov, weight_decay, polynomial, steps and scale, for the matrices among them.
+            momentum, nesterov, weight_decay, polynomial, steps, scale, maximize, cautious and cautious_decay, for the matrices
+            among them. DTensors are gathered for the products of matrices; each process updates its shards.
         lr: The learning rate, >= 0; a number or a tensor without dimensions.
         momentum: In [0, 1): how much of the velocity survives a step.
         nesterov: Look ahead by a step, as above.
@@ -64,15 +56,23 @@ class Muon(Optimizer):
         output_axis: The dimension of a parameter's outputs, by patterns. It is 0, and 1 in transposed convolutions, which a
             model tells. Kernels have outputs x all the rest as their matrix.
         others: Makes the optimizer of the other parameters from a list of their names and tensors. Not called if there are
-            none. By default heavy ball, with lr=0.01 and momentum=0.9.
+            none. None is heavy ball, with lr=0.01 and momentum=0.9.
+        max_norm: As in `Momentum`, of the gradients of all parameters, the others too. An optimizer of torch as `others` is
+            given gradients that are scaled, in place of those that stay as they are.
+        maximize: Go up the gradient instead of down. The other optimizer has its own, which must be the same.
+        cautious, cautious_decay: As in `Momentum`, for the matrices.
+        finite: As in `Momentum`, for the gradients of all parameters: a step is taken with all of them or not at all.
         product_dtype: Of the products of matrices. None: bfloat16 on GPUs that have it and on processors with AMX, where it
             is faster, else float32; float64 for weights of float64. Velocity and weights keep their own dtype.
 
     Attributes:
         others: The optimizer of the other parameters, or None.
+        grad_norm: The norm of all gradients together at the last step, before it was limited; None without `max_norm`.
+        skipped: How many steps were left out.
 
     Raises:
-        ValueError: A number out of its range, a pattern that decides nothing, or no parameter to orthogonalise.
+        ValueError: A number out of its range, a pattern that decides nothing, no parameter to orthogonalise, or a guard that
+            was given to `others`.
         TypeError: Parameters without names, or an argument of another type.
 
     Example:
@@ -88,6 +88,10 @@ class Muon(Optimizer):
         >>> optimizer.step()
     """
 
+    _method = MUON_METHOD
+    _decay = "decoupled"
+    others: torch.optim.Optimizer | None = None
+
     def __init__(
         self,
         params: nn.Module | Iterable[Any],
@@ -101,12 +105,17 @@ class Muon(Optimizer):
         scale: Scale = "spectral",
         roles: Mapping[str, Role] | None = None,
         split: Mapping[str, int] | None = None,
-        output_axis: Mapping[str, int] | None = None,
-        others: Callable[[Named], Optimizer] = HEAVY_BALL,
+        output_axis: Mapping[str, Axes] | None = None,
+        others: Factory | None = None,
+        max_norm: float | None = None,
+        maximize: bool = False,
+        cautious: bool = False,
+        cautious_decay: bool = False,
+        finite: Literal["error", "skip", "off"] = "off",
         product_dtype: torch.dtype | None = None,
     ) -> None:
-        known, axes = _facts(params) if isinstance(params, nn.Module) else ({}, {})
-        groups = _groups(params)
+        known, axes = facts(params) if isinstance(params, nn.Module) else ({}, {})
+        groups = named_groups(params)
         named = dict(pair for group in groups for pair in group["params"])
         self._assigned = assign(
             {name: tuple(p.shape) for name, p in named.items()},
@@ -117,22 +126,22 @@ class Muon(Optimizer):
             output_axis=output_axis or {},
         )
         self.product_dtype = product_dtype
-        self.others: Optimizer | None = None
         own, rest = self._divided(groups)
-        options = {
-            "lr": lr,
-            "momentum": momentum,
-            "nesterov": nesterov,
-            "weight_decay": weight_decay,
-            "polynomial": polynomial,
-            "steps": steps,
-            "scale": scale,
-            "role": "orthogonal",
-        }
-        super().__init__(own, options)
+        options = {"nesterov": nesterov, "polynomial": polynomial, "steps": steps, "scale": scale}
+        super().__init__(
+            own,
+            lr,
+            {"momentum": momentum, **options, "role": "orthogonal"},
+            weight_decay=weight_decay,
+            max_norm=max_norm,
+            maximize=maximize,
+            cautious=cautious,
+            cautious_decay=cautious_decay,
+            finite=finite,
+        )
         if rest:
-            self.others = others(rest)
-            self._join(self.param_groups, self.state)
+            self.others = made(others, rest, maximize=maximize)
+            self._adopt()
 
     def _divided(self, groups: list[dict[str, Any]]) -> tuple[list[dict[str, Any]], Named]:
         """The groups with their matrices alone, and all other parameters."""
@@ -149,128 +158,106 @@ class Muon(Optimizer):
                 )
         return own, rest
 
-    def _join(self, own: list[dict[str, Any]], state: dict[Tensor, Any]) -> None:
-        """Make one list of groups and one state of this optimizer's and the other's. Both share the dicts."""
-        self.param_groups, self.state = own, defaultdict(dict, state)
+    # Two optimizers in one.
+
+    def _own_groups(self) -> list[dict[str, Any]]:
+        return [group for group in self.param_groups if group.get("role") == "orthogonal"]
+
+    def _adopt(self) -> None:
+        """Have the other one's groups and state among these, now and when it is given others."""
+        this = weakref.ref(self)
+
+        def join(others: Any) -> None:
+            if (muon := this()) is not None and muon.others is others:
+                muon._join()
+
+        self.others.register_load_state_dict_post_hook(join)  # type: ignore[union-attr]  # who calls this has another one
+        self._join()
+
+    def _join(self) -> None:
+        own = self._own_groups()
+        matrices = {p for group in own for p in group["params"]}
+        self.state = defaultdict(dict, {p: state for p, state in self.state.items() if p in matrices})
+        self.param_groups = own
         if self.others is not None:
+            share_guard(self.others, own[0])
             self.param_groups = [*own, *self.others.param_groups]
             self.state.update(self.others.state)
-            self.others.state = self.state
-
-    def _own(self) -> list[dict[str, Any]]:
-        return [group for group in self.param_groups if group.get("role") == "orthogonal"]
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Not for users: which optimizer a parameter goes to is decided for all of them together, when this one is made."""
-        if self.others is not None or self.state:
+        if hasattr(self, "_guard"):
             raise ValueError(
                 "Muon decides about all parameters at once, so that none can be added later. Make a new one with them and load "
                 "the state of this one into it, or give them another optimizer."
             )
-        super().add_param_group(param_group)
-        group = self.param_groups[-1]
-        _choose(group)
-        # Of options that are given; one that a scheduler brings to 0 for a while is no mistake.
-        heavy_ball(momentum=group["momentum"] != 0, nesterov=group["nesterov"])
-        for name, p in zip(group["param_names"], group["params"], strict=True):
-            if not p.is_floating_point() or is_sharded(p):
-                what = "one shard of a matrix" if is_sharded(p) else f"of dtype {p.dtype}"
+        for name, p in param_group["params"]:
+            if not p.is_floating_point():
                 raise ValueError(
-                    f"Muon orthogonalises whole real matrices; {name!r} is {what}. Give it another rule: "
+                    f"Muon orthogonalises real matrices; {name!r} is of dtype {p.dtype}. Give it another rule: "
                     f'roles={{{name!r}: "other"}}.'
                 )
+        super().add_param_group(param_group)
+        group = self.param_groups[-1]
+        # Of options that are given; one that a scheduler brings to 0 for a while is no mistake.
+        heavy_ball(momentum=group["momentum"] != 0, nesterov=group["nesterov"])
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of copies and pickles."""
+        """For copies and pickles."""
         own = {name: getattr(self, name) for name in ("others", "product_dtype", "_assigned")}
         return super().__getstate__() | own
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of copies, pickles and loaded states."""
+        super().__setstate__(state)
+        if state.get("others") is not None:
+            self._adopt()
+
     def report(self) -> Report:
         """Every parameter with its role, the reason for it, the shape of its matrices and its present scale."""
-        scales = {name: group["scale"] for group in self._own() for name in group["param_names"]}
-        return Report(
-            tuple(
-                replace(p, scale=shape_scale(scales[p.name], p.matrices)) if p.matrices else p for p in self._assigned.values()
-            )
-        )
+        scales = {name: group["scale"] for group in self._own_groups() for name in group["param_names"]}
+        each = self._assigned.values()
+        return Report(tuple(replace(p, scale=shape_scale(scales[p.name], p.matrices)) if p.matrices else p for p in each))
 
     # The step.
 
-    def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Update all parameters by their gradients.
-
-        Args:
-            closure: Computes the loss and the gradients anew, and returns the loss.
-
-        Returns:
-            What the closure returned.
-        """
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        if torch.compiler.is_compiling():  # torch cannot trace the kernel
-            torch.compiler.disable(self._step)()  # type: ignore[no-untyped-call]  # torch's, without types
-        else:
-            self._step()
-        return loss
-
-    @torch.no_grad()
     def _step(self) -> None:
-        work = [(group, *_choose(group)) for group in self._own()]  # so that an error comes before any change
-        for group, direction, apply, h in work:
-            for matrices, params in self._batches(group):
-                self._update(params, matrices, group, direction, apply, h)
-        if self.others is not None:
-            self.others.step()
+        self._look_for_changes()
+        if self.others:
+            look(self.others, self._own_groups())
+        own = self._plan()
+        rest = planned(self.others) if self.others else []
+        verdict = self._judged([*own, *rest])
+        if verdict is None:
+            return
+        self._apply(own, verdict)
+        if self.others:
+            carry_out(self.others, rest, verdict)
+            self.state.update(self.others.state)
 
-    def _batches(self, group: dict[str, Any]) -> Iterable[tuple[Matrices, list[Tensor]]]:
-        """The parameters that have gradients, those alike together."""
-        alike: dict[Any, list[Tensor]] = defaultdict(list)
-        for name, p in zip(group["param_names"], group["params"], strict=True):
-            if p.grad is not None:
-                alike[self._assigned[name].matrices, p.dtype, p.device].append(p)
-        for (matrices, _, _), params in alike.items():
-            count = max(1, _BATCH_BYTES // max(1, params[0].nbytes))
-            for start in range(0, len(params), count):
-                yield matrices, params[start : start + count]
+    def _choose(self, group: dict[str, Any]) -> tuple[Update, dict[str, float]]:
+        if group["decay"] != "decoupled":
+            raise ValueError(f'The decay of Muon is "decoupled", which a group cannot change; got decay={group["decay"]!r}.')
+        return super()._choose(group)
 
-    def _update(
-        self,
-        params: list[Tensor],
-        matrices: Matrices,
-        group: dict[str, Any],
-        direction: Update,
-        apply: Update,
-        h: dict[str, float],
-    ) -> None:
-        """One step of parameters that are alike."""
-        like = params[0]
-        dtype = compute_dtype(like.dtype)
-        # The rule moves weights of 0 against the step, with the learning rate -1: what it then has is the direction itself.
-        directions = torch.zeros(len(params), *matrices.shape, dtype=dtype, device=like.device)
-        velocities = [self._velocity(p) for p in params]
-        gradients: Any = [p.grad for p in params]
-        Group(direction).read(directions.unbind(), gradients, [velocities]).apply({**h, "learning_rate": -1.0})
-        of = matrices.of(directions).to(self.product_dtype or _product_dtype(dtype, like.device))
-        orthogonal = matrices.back(orthogonalise(of, group["polynomial"], group["steps"]))
-        Group(apply).read(params, orthogonal.unbind(), []).apply({**h, "scale": shape_scale(group["scale"], matrices)})
+    def _read(self, i: int, group: dict[str, Any]) -> Work | None:
+        self._running[i].group.how = How(group["polynomial"], group["steps"], group["scale"], self.product_dtype)
+        return super()._read(i, group)
 
-    def _velocity(self, p: Tensor) -> Tensor:
-        """The slot of a parameter, which begins at zero when it is first needed."""
-        state = self.state[p]
-        if SLOT not in state:
-            state[SLOT] = torch.zeros_like(p, dtype=compute_dtype(p.dtype), requires_grad=False)
-        slot: Tensor = state[SLOT]
-        return slot
+    def _tensors(self, group: dict[str, Any], update: Update) -> MatrixGroup:
+        names: Any = group["param_names"]
+        matrices: Any = {p: self._assigned[name].matrices for name, p in zip(names, group["params"], strict=True)}
+        return MatrixGroup(update, matrices)  # none is None
 
     # Loading.
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Load what `state_dict` of this optimizer returned, with the state of the other one in it.
+        """Load what `state_dict` of this optimizer returned, with the state of the other one in it; or of torch.optim.Muon.
 
         The saved options take the place of this optimizer's, as in every torch optimizer. The state of matrices is found by
-        name, whatever the order. No velocity changes its dtype.
+        name, whatever the order, or by position where the saved state has no names. No velocity changes its dtype. A state of
+        torch.optim.Muon is that of the matrices alone: the other optimizer stays as it is, and loads its own by
+        `optimizer.others.load_state_dict`.
 
         Args:
             state_dict: It is copied, not kept.
@@ -278,97 +265,28 @@ class Muon(Optimizer):
         Raises:
             ValueError: The parameters, their roles, their shapes or the options do not fit.
         """
-        state_dict = state_dict.copy()
-        for before in self._optimizer_load_state_dict_pre_hooks.values():
-            changed = before(self, state_dict)
-            state_dict = state_dict if changed is None else changed
+        super().load_state_dict(state_dict)
+
+    def _take(self, state_dict: dict[str, Any]) -> None:
         saved = state_dict["param_groups"]
-        own, rest = ([group for group in saved if (group.get("role") == "orthogonal") is mine] for mine in (True, False))
-        if not own or bool(rest) != (self.others is not None):
-            mine = len(self._own())
+        own = [group for group in saved if group.get("role") == "orthogonal"]
+        rest = [group for group in saved if group.get("role") != "orthogonal"]
+        alone = bool(rest) and all(map(PEERS[MUON_METHOD].has, saved))  # a state of torch.optim.Muon
+        if alone:
+            own, rest = rest, own
+        elif not own or bool(rest) != (self.others is not None):
+            mine = len(self._own_groups())
             raise ValueError(
                 f"The saved state has {len(own)} groups of matrices and {len(rest)} others, this optimizer has {mine} and "
-                f"{len(self.param_groups) - mine}. A state of polyak.torch.Muon with the same roles can be loaded."
+                f"{len(self.param_groups) - mine}. A state of polyak.torch.Muon with the same roles can be loaded, or one of "
+                "torch.optim.Muon for the matrices."
             )
-        state, groups = matched({**state_dict, "param_groups": own}, self._own(), _METHOD)
+        state, groups = matched({**state_dict, "param_groups": own}, self._own_groups(), self._method)
         for group in groups:
-            _choose(group)
-        if self.others is not None:
+            self._choose(group)
+        if self.others is not None and not alone:
             keys = {key for group in rest for key in group["params"]}
             theirs = {key: value for key, value in state_dict["state"].items() if key in keys}
             self.others.load_state_dict({"state": theirs, "param_groups": rest})
-        self._join(groups, state)
-        for after in self._optimizer_load_state_dict_post_hooks.values():
-            after(self)
-
-
-_METHOD = Method(
-    "Muon",
-    lambda *, momentum, nesterov: heavy_ball(velocity="average", nesterov=nesterov),  # noqa: ARG005  (0 is a momentum too)
-    varying={"momentum": check_momentum},
-    options=("nesterov",),
-)
-
-
-def _choose(group: dict[str, Any]) -> tuple[Update, Update, dict[str, float]]:
-    """The rules of the velocity and of the weight, and their numbers, for a group's options as they are now."""
-    arguments = _METHOD.checked(group)
-    coefficients(group["polynomial"], group["steps"])
-    shape_scale(group["scale"], Matrices((1, 1)))
-    weight_decay, decay = check_decay(group["weight_decay"], "decoupled" if group["weight_decay"] else None)
-    h = {
-        "learning_rate": check_learning_rate(group["lr"]),
-        "momentum": arguments["momentum"],
-        "weight_decay": weight_decay,
-    }
-    return pipeline(_METHOD.choose(**arguments)), pipeline(DESCENT, decay, scale=True), h
-
-
-def _groups(params: Any) -> list[dict[str, Any]]:
-    """The groups with lists of named parameters."""
-    given = list(params.named_parameters() if isinstance(params, nn.Module) else params)
-    groups = [{**group, "params": list(group["params"])} for group in given if isinstance(group, dict)]
-    groups = groups if len(groups) == len(given) else [{"params": given}]
-    for pair in (pair for group in groups for pair in group["params"]):
-        if not (isinstance(pair, tuple) and len(pair) == 2 and isinstance(pair[0], str) and isinstance(pair[1], Tensor)):
-            raise TypeError(
-                "Muon needs the names of parameters, to tell embeddings and output heads from hidden matrices; got "
-                f"{type(pair).__name__}. Give it the model, or model.named_parameters()."
-            )
-    return groups
-
-
-def _facts(model: nn.Module) -> tuple[dict[str, str], dict[str, int]]:
-    """What the modules tell: parameters that are no hidden matrices, with the reason; and the dimension of the outputs.
-
-    A parameter that several modules share has the name and the role that the first reason gives it.
-    """
-    names = {p: name for name, p in model.named_parameters()}
-    known: dict[str, str] = {}
-    axes: dict[str, int] = {}
-    linear: list[str] = []
-    for module in model.modules():
-        weight = getattr(module, "weight", None)
-        if not isinstance(weight, nn.Parameter) or weight not in names:
-            continue
-        name = names[weight]
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            known[name] = "the weight of an embedding"
-        elif isinstance(module, nn.modules.conv._ConvTransposeNd):
-            axes[name] = 1
-        elif isinstance(module, nn.Linear):
-            linear.append(name)
-    if linear and not any(map(is_head, linear)):
-        known.setdefault(linear[-1], "the last Linear: the output head")
-    return known, axes
-
-
-def _product_dtype(dtype: torch.dtype, device: torch.device) -> torch.dtype:
-    """In which dtype products of matrices are fast enough and exact enough."""
-    if dtype == torch.float64:
-        return dtype
-    if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
-    # Without AMX, also where there are instructions for bfloat16, the products of float32 were twice as fast.
-    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
-    return torch.bfloat16 if capabilities.get("amx_bf16") else torch.float32
+        self.__setstate__({"state": defaultdict(dict, state), "param_groups": groups})
+        self._join()

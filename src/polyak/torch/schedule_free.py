@@ -7,13 +7,12 @@ from typing import Any, Unpack
 import torch
 from torch import Tensor
 
-from polyak.arguments import Common
+from polyak.arguments import Common, check_learning_rate
 from polyak.averaged import AverageSwitch, average_of
 from polyak.averaging import warmed_up
 from polyak.methods import SCHEDULE_FREE_METHOD
 from polyak.torch.evaluation import watch
 from polyak.torch.optimizer import Optimizer
-from polyak.update import Update
 
 # In the state of a parameter, what it is trained with while it holds the average.
 _ASIDE = "trained"
@@ -161,11 +160,16 @@ class ScheduleFree(AverageSwitch, Optimizer):
             if (trained := state.pop(_ASIDE, None)) is not None:
                 p.copy_(trained)
 
-    def _choose(self, group: dict[str, Any]) -> tuple[Update, dict[str, float]]:
-        update, h = super()._choose(group)
-        if group["count"] + 1 < group["warmup_steps"]:
-            h["learning_rate"] = warmed_up(h["learning_rate"], group["warmup_steps"])(group["count"])
-        return update, h
+    def _of_step(self, group: dict[str, Any]) -> dict[str, float]:
+        h = super()._of_step(group)
+        lr, warmup_steps, step = group["lr"], group["warmup_steps"], group["count"]
+        if warmup_steps > 1:
+            h["learning_rate"] = warmed_up(lr, warmup_steps)(step) if step + 1 < warmup_steps else check_learning_rate(lr)
+        return h
+
+    def _look_for_changes(self) -> None:
+        self._before_step()  # a step that another optimizer began
+        super()._look_for_changes()
 
     def _forget(self) -> None:
         super()._forget()

@@ -7,7 +7,6 @@
     step.apply({"learning_rate": 0.1, "momentum": 0.9, "dampening": 0.0})
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import repeat
@@ -21,12 +20,13 @@ from torch import Tensor
 from torch.autograd.graph import increment_version
 
 from polyak.compile import Table, kernel, per_tensor, sum_of_squares
-from polyak.torch.distributed import Shards, Squares, each_whole
+from polyak.torch import views
+from polyak.torch.distributed import Number, Shards, Squares, each_whole, summed
 from polyak.torch.views import beside, compute_dtype, dense_gradient, is_packed, is_sharded, local, real
 from polyak.update import Update
 
 Row = Sequence[Tensor]  # one tensor for each parameter
-Values = float | npt.NDArray[Any]  # of a hyperparameter: the same for all tensors, or one for each
+Values = Number | npt.NDArray[Any] | list[Number]  # of a hyperparameter: the same for all tensors, or one for each
 Addresses = npt.NDArray[np.int64]
 
 # Called once a tensor and step: from Python, each takes about 0.06 us.
@@ -73,59 +73,91 @@ class Group:
             with torch.no_grad():
                 gradients = [dense_gradient(g, w) for g, w in zip(gradients, weights, strict=True)]
         work = [(part, rows, part.prepare(gradients, rows[0])) for part in self._parts]
-        return Step(self._update, work, weights if self._sharded else None)
+        return Step(self._update, work, weights, self._sharded)
 
 
 class Step:
-    """Tensors that were read, and their gradients as the arithmetic takes them."""
+    """Tensors that were read, and their gradients as the arithmetic takes them.
 
-    __slots__ = ("_sharded", "_squares", "_update", "_work")
+    Attributes:
+        weights: The weights, as they were given.
+    """
 
-    def __init__(self, update: Update, work: list[tuple[Any, list[Row], Any]], sharded: Row | None) -> None:
+    __slots__ = ("_sharded", "_squares", "_update", "_work", "weights")
+
+    def __init__(self, update: Update, work: list[tuple[Any, list[Row], Any]], weights: Row, sharded: bool) -> None:
+        self.weights = weights
         self._update = update
         self._work = work
         self._sharded = sharded
-        self._squares: list[list[float]] | None = None
+        self._squares: list[list[Number]] | None = None
+
+    @property
+    def on_host(self) -> bool:
+        """Whether any of the tensors is in host memory, where numbers are read without waiting."""
+        return any(part.on_host for part, _, _ in self._work)
 
     def sum_of_squares(self) -> Squares:
         """Of the gradients, as far as this process holds them: in float64, one number for each way of being sharded."""
-        squares = self._gradient_squares()
-        if self._sharded is None:
-            return {None: math.fsum(map(math.fsum, squares))}
-        total: dict[Shards, float] = defaultdict(float)
-        for (part, _, _), of_part in zip(self._work, squares, strict=True):
-            for i, square in zip(part.indices, of_part, strict=True):
-                total[_shards(self._sharded[i])] += square
-        return total
+        if not self._sharded:
+            return {None: summed(list(map(summed, self._gradient_squares())))}
+        by_shards: dict[Shards, list[Number]] = defaultdict(list)
+        for w, square in zip(self.weights, self.squares(), strict=True):
+            by_shards[_shards(w)].append(square)
+        return {shards: summed(squares) for shards, squares in by_shards.items()}
 
-    def apply(self, h: Mapping[str, float]) -> None:
-        """Update weights and slots in place, by the values of the rule's hyperparameters."""
-        numbers = self._update.per_tensor
-        each = self._per_tensor(numbers, h) if numbers else [h] * len(self._work)
+    def squares(self) -> list[Number]:
+        """Of each gradient the sum of squares, as far as this process holds it."""
+        return self._in_order(self._gradient_squares())
+
+    def apply(self, h: Mapping[str, Number], passes: Tensor | None = None) -> None:
+        """Update weights and slots in place.
+
+        Args:
+            h: The values of the rule's hyperparameters. Those of tensors that are not in host memory may be tensors without
+                dimensions.
+            passes: For such tensors, whether they change at all; a tensor without dimensions.
+        """
+        each = self._per_tensor(h) if self._update.per_tensor else [h] * len(self._work)
         for (part, rows, gradients), own in zip(self._work, each, strict=True):
-            part.update(rows, gradients, own)
+            part.update(rows, gradients, own, passes)
 
-    def _per_tensor(self, numbers: Any, h: Mapping[str, float]) -> list[Mapping[str, Values]]:
+    def _per_tensor(self, h: Mapping[str, Number]) -> list[Mapping[str, Values]]:
         """For each part the hyperparameters that its tensors have for themselves."""
-        weight_squares = [part.weight_squares(rows) for part, rows, _ in self._work]
-        g, w = map(self._of_whole_tensors, (self._gradient_squares(), weight_squares))
-        each = per_tensor(numbers, h, g, w, [t.ndim for _, rows, _ in self._work[:1] for t in rows[0]])
+        numbers: Any = self._update.per_tensor
+        weight_squares = self._read([part.weight_squares(rows) for part, rows, _ in self._work])
+        g, w = (self._of_whole_tensors(squares) for squares in (self._gradient_squares(), weight_squares))
+        dimensions = [t.ndim for t in self.weights]
+        if not self.on_host:
+            one_by_one = [numbers(h, a.sqrt(), b.sqrt(), n) for a, b, n in zip(g, w, dimensions, strict=True)]  # type: ignore[union-attr]  # all are tensors
+            return [{name: [one_by_one[i][name] for i in part.indices] for name in h} for part, _, _ in self._work]
+        each = per_tensor(numbers, h, g, w, dimensions)  # type: ignore[arg-type]  # none is a tensor
         return [
             {name: x[part.indices] if isinstance(x, np.ndarray) else x for name, x in each.items()} for part, _, _ in self._work
         ]
 
-    def _gradient_squares(self) -> list[list[float]]:
+    def _gradient_squares(self) -> list[list[Number]]:
         """For each part the sums of squares of its gradients, which are read for them once."""
         if self._squares is None:
-            self._squares = [part.sums_of_squares(gradients) for part, _, gradients in self._work]
+            self._squares = self._read([part.sums_of_squares(gradients) for part, _, gradients in self._work])
         return self._squares
 
-    def _of_whole_tensors(self, squares: list[list[float]]) -> list[float]:
+    def _read(self, squares: list[list[Number]]) -> list[list[Number]]:
+        """As numbers, where some of them are anyway."""
+        if not any(Tensor in map(type, of_part) for of_part in squares) or not self.on_host:
+            return squares
+        return [[x.item() if isinstance(x, Tensor) else x for x in of_part] for of_part in squares]
+
+    def _of_whole_tensors(self, squares: list[list[Number]]) -> list[Number]:
         """From the sums of squares of each part, those of the tensors, in their order; of sharded ones over all shards."""
+        in_order = self._in_order(squares)
+        return each_whole(list(map(_shards, self.weights)), in_order) if self._sharded else in_order
+
+    def _in_order(self, squares: list[list[Number]]) -> list[Number]:
+        """From the numbers of each part, those of the tensors in their order."""
         indices = [i for part, _, _ in self._work for i in part.indices]
         by_index = dict(zip(indices, (x for of_part in squares for x in of_part), strict=True))
-        in_order = [by_index[i] for i in range(len(by_index))]
-        return each_whole([_shards(w) for w in self._sharded], in_order) if self._sharded else in_order
+        return [by_index[i] for i in range(len(by_index))]
 
 
 def _shards(w: Any) -> Shards:
@@ -134,6 +166,8 @@ def _shards(w: Any) -> Shards:
 
 class _Host:
     """Tensors of one dtype in host memory, each packed, for the kernel."""
+
+    on_host = True
 
     def __init__(self, update: Update, dtype: str, indices: Sequence[int], rows: Sequence[Row]) -> None:
         self.indices = indices
@@ -185,9 +219,10 @@ class _Host:
         sums = self._squares(self._table, addresses, self._no_scalars, threads=torch.get_num_threads())
         return sums[:, 0].tolist()  # type: ignore[no-any-return]
 
-    def update(self, rows: Sequence[Row], gradients: tuple[Row, Addresses], h: Mapping[str, Values]) -> None:  # noqa: ARG002
+    def update(self, rows: Any, gradients: tuple[Row, Addresses], h: Mapping[str, Values], passes: None) -> None:  # noqa: ARG002
         if h is not self._h:
-            self._h, self._scalars = h, self._kernel.scalars(h)
+            numbers: Any = h  # none is a tensor
+            self._h, self._scalars = h, self._kernel.scalars(numbers)
         self._kernel(self._table, gradients[1], self._scalars, threads=torch.get_num_threads())
         increment_version(self._weights)  # so that a backward pass that still needs the old weight says so
 
@@ -195,8 +230,9 @@ class _Host:
 class _Elsewhere:
     """All other tensors: half precision, complex, not packed, on another device."""
 
-    def __init__(self, update: Update, indices: Sequence[int]) -> None:
+    def __init__(self, update: Update, indices: Sequence[int], rows: Sequence[Row]) -> None:
         self.indices = indices
+        self.on_host = any(views.in_host_memory(rows[0][i]) for i in indices)
         self._update = update
 
     @torch.no_grad()
@@ -205,27 +241,31 @@ class _Elsewhere:
         pairs = [(dense_gradient(gradients[i], weights[i]), weights[i]) for i in self.indices]
         return [real(g.to(compute_dtype(w.dtype))) for g, w in pairs]
 
-    def sums_of_squares(self, gradients: list[Tensor]) -> list[float]:
+    @torch.no_grad()
+    def sums_of_squares(self, gradients: list[Tensor]) -> list[Tensor]:
         # Apple's GPUs have no float64.
         norms = [torch.linalg.vector_norm(g, dtype=None if g.device.type == "mps" else torch.float64) for g in gradients]
-        return [norm.item() ** 2 for norm in norms]
+        return [norm * norm for norm in norms]
 
-    @torch.no_grad()
-    def weight_squares(self, rows: Sequence[Row]) -> list[float]:
+    def weight_squares(self, rows: Sequence[Row]) -> list[Tensor]:
         return self.sums_of_squares([real(rows[0][i]) for i in self.indices])
 
     @torch.no_grad()
-    def update(self, rows: Sequence[Row], gradients: list[Tensor], h: Mapping[str, Values]) -> None:
+    def update(self, rows: Sequence[Row], gradients: list[Tensor], h: Mapping[str, Values], passes: Tensor | None) -> None:
         n = len(gradients)
         values = [h[name] for name in self._update.Hyperparameters._fields]
-        columns = [x.tolist() if isinstance(x, np.ndarray) else repeat(x, n) for x in values]
+        columns: list[Any] = [x if isinstance(x, np.ndarray | list) else repeat(x, n) for x in values]
         for i, g, *numbers in zip(self.indices, gradients, *columns, strict=True):
-            scalars = self._update.Hyperparameters(*numbers)
+            # In the dtype of the arithmetic: that of a scale would win over a gradient without dimensions.
+            scalars = self._update.Hyperparameters(*(x.to(g) if isinstance(x, Tensor) else float(x) for x in numbers))
             stored = [real(row[i]) for row in rows]
-            w, *slots = (t.to(g.dtype) for t in stored)
+            w, *slots = old = [t.to(g.dtype) for t in stored]
             w_new, slots_new = self._update.apply(g, w, tuple(slots), scalars)
-            for t, new in zip(stored, (w_new, *slots_new), strict=True):
-                t.copy_(new)
+            new = [w_new, *slots_new]
+            if passes is not None:
+                new = [torch.where(passes.to(g.device), x, y) for x, y in zip(new, old, strict=True)]
+            for t, x in zip(stored, new, strict=True):
+                t.copy_(x)
 
 
 @torch.no_grad()
@@ -239,7 +279,7 @@ def _parts(update: Update, rows: Sequence[Row]) -> list[_Host | _Elsewhere]:
     by_kernel: dict[str | None, list[int]] = defaultdict(list)
     for i, tensors in enumerate(zip(*rows, strict=True)):
         by_kernel[_kernel_for(*tensors)].append(i)
-    return [_Host(update, dtype, of, rows) if dtype else _Elsewhere(update, of) for dtype, of in by_kernel.items()]
+    return [_Host(update, dtype, of, rows) if dtype else _Elsewhere(update, of, rows) for dtype, of in by_kernel.items()]
 
 
 def _kernel_for(w: Tensor, *slots: Tensor) -> str | None:
@@ -247,7 +287,7 @@ def _kernel_for(w: Tensor, *slots: Tensor) -> str | None:
     plain = all(
         type(t) in (Tensor, torch.nn.Parameter)
         and t.layout == torch.strided
-        and t.device.type == "cpu"
+        and views.in_host_memory(t)
         and (t.dtype, t.stride(), t.shape) == (w.dtype, w.stride(), w.shape)
         and not t.is_neg()
         for t in (w, *slots)

@@ -6,6 +6,11 @@ import torch
 from torch import Tensor
 
 
+def in_host_memory(t: Tensor) -> bool:
+    """Whether the host can read the numbers without waiting for a device."""
+    return t.device.type == "cpu"
+
+
 def is_sharded(t: Tensor) -> bool:
     """Whether this is a DTensor, of which this process holds a part."""
     # Not by its type, whose import takes a second.
