@@ -9,15 +9,23 @@ import jax.numpy as jnp
 from keras import ops
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from polyak.keras import values
+from polyak.keras import measures, values
 from polyak.keras.values import Numbers, Plan
 
 
 # Inside a step that the user compiles, this is inlined; called from a plain loop, it is the compiled step.
 @partial(jax.jit, static_argnums=0)
 def _new_values(plan: Plan, grads: Any, weights: Any, slots: Any, numbers: Any, counts: Any, step: Any) -> Any:
+    # Else XLA may add up the squares of a gradient in another order where it has another use too, as with a recorder.
+    grads = jax.lax.optimization_barrier(grads)  # type: ignore[no-untyped-call]  # JAX has no types for it
     results, bad = values.new_values(plan, grads, weights, slots, numbers)
     return results, counts if bad is None else values.counted(plan, counts, bad, step)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _recorded(plan: Plan, period: int, buffers: Any, *of_step: Any) -> Any:
+    due = measures.is_due(of_step[-1], period)
+    return jax.lax.cond(due, lambda: measures.recorded(plan, period, buffers, *of_step), lambda: buffers)
 
 
 def dense(grads: Iterable[Any]) -> list[Any]:
@@ -64,3 +72,22 @@ class Step(values.Step):
             ops.convert_to_tensor(step),
         )
         self.store(plan, results, counts)
+
+    def record(
+        self, indices: tuple[int, ...], period: int, buffers: Any, raw: Any, grads: Any, varying: Sequence[Numbers], step: Any
+    ) -> None:
+        """See the base class."""
+        targets = [self._targets[i] for i in indices]
+        new = _recorded(
+            self._plan.of(indices),
+            period,
+            measures.Buffers(*(b.value for b in buffers)),
+            list(raw),
+            list(grads),
+            [w.value for w, _ in targets],
+            [[s.value for s in slots] for _, slots in targets],
+            self.numbers([{name: ops.convert_to_tensor(h) for name, h in now.items()} for now in varying]),
+            ops.convert_to_tensor(step),
+        )
+        for b, b_new in zip(buffers, new, strict=True):
+            b.assign(b_new)

@@ -116,6 +116,8 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
         step = backend.Step(plan, list(variables), slots, self._constants(), self._guard.variables if self._guard else ())
         # In a namespace of their own: Keras and TensorFlow wrap lists that are attributes, to find variables in them.
         self._state = SimpleNamespace(slots=slots, updates=updates, groups=groups, step=step)
+        if self._recorder:
+            self._recorder._build()
 
     def _updates_of(self, variables: Sequence[Any], clips: bool) -> tuple[tuple[Update, ...], tuple[int, ...]]:
         """For each variable its update and its group, whose numbers `_constants` and `_hyperparameters` give."""
@@ -184,12 +186,21 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
                 name=f"{path}_{name}",
             )
 
+    def save_own_variables(self, store: Any) -> None:
+        """Save the state of this optimizer, without what a recorder keeps."""
+        own: dict[str, Any] = {}
+        super().save_own_variables(own)
+        for key, value in (self._recorder._without(own) if self._recorder else own).items():
+            store[key] = value
+
     def load_own_variables(self, store: Any) -> None:
         """Load the state of this optimizer."""
-        super().load_own_variables(store)
+        super().load_own_variables(self._recorder._with(store) if self._recorder else store)
         self._forget_last_learning_rate()
 
     # The step.
+
+    _recorder: Any = None  # a `polyak.keras.recorder.Recorder`, which sees each step before it is made
 
     def apply(self, grads: Any, trainable_variables: Any = None) -> None:
         """Update the variables by their gradients, after clipping; see `keras.optimizers.Optimizer.apply`.
@@ -206,6 +217,8 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
 
     def _clip_gradients(self, grads: Any) -> Any:
         """Clipping by the norm of all gradients is part of the update; what Keras does to each by itself is left to it."""
+        if self._recorder:
+            self._recorder._before_clipping(grads)
         return grads if self.global_clipnorm is not None else super()._clip_gradients(grads)
 
     def _backend_update_step(self, grads: Any, trainable_variables: Any, learning_rate: Any) -> None:
@@ -214,7 +227,11 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
         if backend.one_by_one():
             super()._backend_update_step(grads, trainable_variables, learning_rate)
         else:
-            self._state.step(indices, grads, self._hyperparameters(learning_rate), self._iterations)
+            varying = self._hyperparameters(learning_rate)
+            after = self._recorder and self._recorder._record(indices, grads, varying, self._iterations)
+            self._state.step(indices, grads, varying, self._iterations)
+            if after:
+                after()
 
     def _distributed_tf_update_step(self, distribution: Any, grads_and_vars: Any, learning_rate: Any) -> None:
         """Update the copies of the variables by gradients that were summed over the replicas."""

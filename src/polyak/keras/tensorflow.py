@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from polyak.keras import values
+from polyak.keras import measures, values
 from polyak.keras.values import Numbers, Plan
 from polyak.update import Update
 
@@ -58,6 +58,7 @@ class Step(values.Step):
         super().__init__(plan, list(map(_native, variables)), native, constants, list(map(_native, counts)))
         # By the positions of the variables that have a gradient, which can change from step to step.
         self._programs: dict[tuple[int, ...], Any] = {}
+        self._recordings: dict[tuple[int, ...], Any] = {}
         # For tf.distribute.
         self._look = tf.function(values.look, jit_compile=True, autograph=False)
         self._update_copy = tf.function(_new_values_of_copy, jit_compile=True, autograph=False)
@@ -83,6 +84,31 @@ class Step(values.Step):
 
     def _counted(self, plan: Plan, bad: Any, step: Any) -> Any:
         return values.counted(plan, [c.read_value() for c in self._counts], bad, step)
+
+    def record(
+        self, indices: tuple[int, ...], period: int, buffers: Any, raw: Any, grads: Any, varying: Sequence[Numbers], step: Any
+    ) -> None:
+        """See the base class."""
+        native = [{name: _native(h) for name, h in now.items()} for now in varying]
+        count = tf.convert_to_tensor(_native(step))
+        if indices not in self._recordings:
+            self._recordings[indices] = self._recording(indices, period, measures.Buffers(*map(_native, buffers)))
+        program = self._recordings[indices]
+        # A branch outside the program, so that steps that are not recorded do not start one.
+        tf.cond(measures.is_due(count, period), lambda: program(list(raw), list(grads), native, count), lambda: None)
+
+    def _recording(self, indices: tuple[int, ...], period: int, buffers: Any) -> Any:
+        plan, targets = self._plan.of(indices), [self._targets[i] for i in indices]
+
+        def program(raw: Any, grads: Any, varying: Any, step: Any) -> None:
+            weights = [w.read_value() for w, _ in targets]
+            slots = [[s.read_value() for s in ss] for _, ss in targets]
+            old = measures.Buffers(*(b.read_value() for b in buffers))
+            new = measures.recorded(plan, period, old, raw, grads, weights, slots, self.numbers(varying), step)
+            for b, b_new in zip(buffers, new, strict=True):
+                b.assign(b_new)
+
+        return tf.function(program, jit_compile=True, autograph=False)
 
     def update_copies(
         self, strategy: Any, indices: tuple[int, ...], grads: Any, variables: Any, varying: Sequence[Numbers], step: Any

@@ -2,14 +2,14 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from keras import ops
 from keras.src.backend.common.stateless_scope import in_stateless_scope
 
-from polyak.keras import values
+from polyak.keras import measures, values
 from polyak.keras.values import Numbers, Plan
 from polyak.torch.matrices import default_product_dtype
 from polyak.torch.tensors import Group
@@ -60,6 +60,38 @@ class Step(values.Step):
             self._assign(plan, grads, varying, step)  # so that nothing waits for the device
         else:
             self._write(plan, grads, varying, step)
+
+    @torch.no_grad()
+    def record(
+        self,
+        indices: tuple[int, ...],
+        period: int,
+        buffers: Any,
+        raw: Any,
+        grads: Any,  # noqa: ARG002  (the update has them)
+        varying: Sequence[Numbers],
+        step: Any,
+    ) -> Callable[[], None] | None:
+        """See the base class. The update is made in place, so that of what was before it there are copies."""
+        if not measures.is_due(step.value, period):
+            return None
+        plan, targets = self._plan.of(indices), [self._targets[i] for i in indices]
+        weights = [w.value.detach().clone() for w, _ in targets]
+        velocities = [
+            measures.velocity(u.rule, tuple(s.value for s in ss)) for u, (_, ss) in zip(plan.updates, targets, strict=True)
+        ]
+
+        @torch.no_grad()
+        def write() -> None:
+            rows = torch.full(tuple(buffers.measures.shape[1:]), measures.NONE, device=buffers.measures.value.device)
+            rows[list(indices)] = _measured(raw, velocities, weights, [w.value.detach() for w, _ in targets])
+            new = measures.written(
+                measures.Buffers(*(b.value for b in buffers)), period, rows, self.numbers(varying), step.value
+            )
+            for b, b_new in zip(buffers, new, strict=True):
+                b.assign(b_new)
+
+        return write
 
     @staticmethod
     def _looks(plan: Plan) -> bool:
@@ -135,3 +167,20 @@ def _scalar(value: Any) -> Any:
     """A hyperparameter as a number, or, where to read it would wait for a device, as the tensor that it is."""
     tensor = ops.convert_to_tensor(value)
     return tensor.item() if tensor.device.type == "cpu" else tensor
+
+
+def _measured(raw: Any, velocities: Any, weights: Any, new: Any) -> Any:
+    """`measures.MEASURES` of variables, from what was before the step and the new weights; all as sums in one pass."""
+
+    def flat(x: Any, like: Any) -> Any:
+        return x.to(getattr(torch, values.compute_dtype(like.dtype))).flatten()
+
+    rows = []
+    for g, v, w, w_new in zip(raw, velocities, weights, new, strict=True):
+        g, w, w_new = (flat(x, w) for x in (g, w, w_new))
+        v, s = None if v is None else v.flatten(), w - w_new
+        none = torch.tensor(measures.NONE, device=g.device)
+        norms = [none if x is None else torch.linalg.vector_norm(x) for x in (g, v, s, w)]
+        products = [none if x is None else torch.vdot(g, x).real for x in (v, s)]
+        rows.append(torch.stack([x.to(torch.float32) for x in norms + products]))
+    return torch.stack(rows)

@@ -91,6 +91,32 @@ class Step:
         """
         raise NotImplementedError
 
+    def record(
+        self,
+        indices: tuple[int, ...],
+        period: int,
+        buffers: Sequence[Any],
+        raw: Sequence[Array],
+        grads: Sequence[Array],
+        varying: Sequence[Numbers],
+        step: Array,
+    ) -> Callable[[], None] | None:
+        """Before an update: write what `measures.recorded` says to the buffers if the step is one to be recorded.
+
+        Args:
+            indices: As for the update.
+            period: Every so many steps are recorded.
+            buffers: The variables of `measures.Buffers`.
+            raw: The gradients before any clipping.
+            grads: As for the update.
+            varying: Likewise.
+            step: Likewise.
+
+        Returns:
+            What is left to be done after the update.
+        """
+        raise NotImplementedError
+
     def store(self, plan: Plan, results: Sequence[tuple[Array, Sequence[Array]]], counts: Sequence[Array]) -> None:
         """Assign what a step has found to the variables that take part in it."""
         for i, (w_new, slots_new) in zip(plan.indices, results, strict=True):
