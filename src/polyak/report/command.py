@@ -1,0 +1,27 @@
+"""`polyak report`, as the command line sees it: the signature and the docstring are its options and its help."""
+
+import sys
+from pathlib import Path
+
+
+def report(run: Path, /) -> int:
+    """Make the page of a run again: report.html in its folder.
+
+    Args:
+        run: The folder of a run, complete, stopped, or still going on.
+
+    Returns:
+        The exit code: 0, or 2 for a folder in which there is no run.
+    """
+    try:
+        from polyak.report import write
+
+        write(run)
+    except ModuleNotFoundError as error:
+        print(f'polyak: polyak report needs {error.name}: pip install "polyak[train]" brings it.', file=sys.stderr)  # noqa: T201
+        return 2
+    except (ValueError, OSError) as error:
+        print(f"polyak: {error}", file=sys.stderr, flush=True)  # noqa: T201  (what the command is for)
+        return 2
+    print(run / "report.html", flush=True)  # noqa: T201  (what the command is for)
+    return 0
