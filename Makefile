@@ -17,14 +17,14 @@ test: check
 	$(MAKE) --jobs=2 --output-sync=target test-frameworks test-tensorflow test-jax test-torch test-command
 
 test-frameworks: .venv/dev.done
-	$(PYTEST) --ignore tests/keras_frontend --ignore tests/test_cli.py --ignore tests/test_train.py
+	$(PYTEST) --ignore tests/keras_frontend --ignore tests/test_cli.py --ignore tests/test_train.py --ignore tests/test_resume.py
 
 test-tensorflow test-jax test-torch: test-%: .venv/dev.done
 	KERAS_BACKEND=$* $(PYTEST) tests/keras_frontend
 
 # They start processes of their own.
 test-command: .venv/dev.done
-	$(PYTEST) tests/test_cli.py tests/test_train.py
+	$(PYTEST) tests/test_cli.py tests/test_train.py tests/test_resume.py
 
 check: .venv/dev.done
 	$(BIN)/ruff format --check .

@@ -38,8 +38,11 @@ def dispatch(words: list[str]) -> int:
 
     from polyak import __version__
     from polyak.bits.command import bits
+    from polyak.compare.command import compare
+    from polyak.report.command import report
     from polyak.state.command import state
     from polyak.train.command import train
+    from polyak.train.predict import predict
 
     app = App(
         name="polyak",
@@ -50,9 +53,8 @@ def dispatch(words: list[str]) -> int:
         exit_on_error=False,
         print_error=False,
     )
-    app.command(train)
-    app.command(bits)
-    app.command(state)
+    for command in (train, predict, compare, report, state, bits):
+        app.command(command)
     try:
         return app(words) or 0
     except CycloptsError as error:

@@ -2,12 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
+
+
+class BusyError(ValueError):
+    """Another process has the run."""
 
 
 def create(out: Path | None, task: str) -> Path:
@@ -50,9 +54,14 @@ def _create(folder: Path) -> Path:
     return folder
 
 
+LOCK = ".lock"
+
+
 def discard(folder: Path) -> None:
     """Remove the folder of a run that recorded nothing."""
     with suppress(OSError):  # something is in it: it stays
+        if [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
         folder.rmdir()
 
 
@@ -76,3 +85,24 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(text, encoding="utf-8")
 
     replace(path, write)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Within this context no other process trains in this folder.
+
+    Raises:
+        BusyError: One does already.
+    """
+    try:
+        import fcntl
+    except ImportError:  # Windows has none, and there it is left to people
+        yield
+        return
+    # The lock is the process's: it is gone with it, however that ends. The file stays.
+    with (folder / LOCK).open("ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"another process trains in {folder}: wait for it, or stop it.") from None
+        yield

@@ -5,15 +5,19 @@ They are the test set of E. Alpaydin, C. Kaynak, "Optical recognition of handwri
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
-from polyak.train.tasks.task import Data, Model, Splits, Task
+from polyak.train.models import Ends, choices
+from polyak.train.tasks.target import classification
+from polyak.train.tasks.task import Arrays, Model, Numbers, Task
 
 TEST, VALIDATION, TRAIN = 357, 160, 1280
 SHIFTS = ((0, 0), (0, 1), (0, -1), (1, 0), (-1, 0))
+CLASSES = tuple("0123456789")
 
 
-def split() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The indices of the training, validation and test images.
+def split() -> tuple[Numbers, Numbers, Numbers]:
+    """The numbers of the training, validation and test images.
 
     Stratified by class, and fixed: no option or seed changes it, so that any two runs share their test images.
     """
@@ -26,31 +30,41 @@ def split() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return train, validation, test
 
 
-def shifted(data: Data) -> Data:
+def shifted(images: NDArray[np.float32], labels: NDArray[np.int32]) -> Arrays:
     """The images, and each of them moved by one pixel up, down, left and right, with empty pixels moving in.
 
     1,280 images are few: without this, a network learns where the pen was rather than the shape it drew.
     """
-    h, w = data.images.shape[1:3]
-    padded = np.pad(data.images, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    images = [padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in SHIFTS]
-    return Data(np.concatenate(images), np.tile(data.labels, len(SHIFTS)))
+    h, w = images.shape[1:3]
+    padded = np.pad(images, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    moved = [padded[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w] for dy, dx in SHIFTS]
+    return Arrays(np.concatenate(moved), np.tile(labels, len(SHIFTS)))
 
 
-def load() -> Splits:
+def digits() -> Task:
     """The digits with pixels scaled from 0..16 to [0, 1], and the training images in all their shifts."""
     from sklearn.datasets import load_digits
 
-    digits = load_digits()
-    images = (digits.images / 16).astype(np.float32)[..., None]
-    labels = digits.target.astype(np.int32)
-    train, validation, test = (Data(images[i], labels[i]) for i in split())
-    return Splits(shifted(train), validation, test)
+    data = load_digits()
+    images = (data.images / 16).astype(np.float32)[..., None]
+    labels = data.target.astype(np.int32)
+    train, validation, test = split()
+    goal = classification(CLASSES)
+    return goal.task(
+        name="digits",
+        about="1,797 handwritten digits of 8x8 pixels (scikit-learn), in ten classes",
+        train=shifted(images[train], labels[train]),
+        validation=Arrays(images[validation], labels[validation]),
+        test=Arrays(images[test], labels[test]),
+        models={"cnn": cnn, "mlp": mlp} | choices(Ends((8, 8, 1), (), goal), ("resnet",)),
+    )
 
 
 def mlp() -> Model:
     """Two hidden layers of 512."""
     import keras
+
+    from polyak.train.layers import Classes
 
     return keras.Sequential(
         [
@@ -61,6 +75,7 @@ def mlp() -> Model:
             keras.layers.Dense(512, activation="relu"),
             keras.layers.Dropout(0.3),
             keras.layers.Dense(10),
+            Classes(list(CLASSES), name="classes"),
         ],
         name="mlp",
     )
@@ -69,6 +84,8 @@ def mlp() -> Model:
 def cnn() -> Model:
     """Two convolutions and one hidden layer of 64."""
     import keras
+
+    from polyak.train.layers import Classes
 
     return keras.Sequential(
         [
@@ -80,15 +97,7 @@ def cnn() -> Model:
             keras.layers.Dropout(0.3),
             keras.layers.Dense(64, activation="relu"),
             keras.layers.Dense(10),
+            Classes(list(CLASSES), name="classes"),
         ],
         name="cnn",
     )
-
-
-DIGITS = Task(
-    name="digits",
-    about="1,797 handwritten digits of 8x8 pixels (scikit-learn), in ten classes",
-    train_size=TRAIN * len(SHIFTS),
-    load=load,
-    models={"mlp": mlp, "cnn": cnn},
-)
