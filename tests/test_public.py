@@ -22,7 +22,7 @@ PUBLIC = {
         "schedule_free",
         "signum",
     ],
-    "polyak.keras": ["Averaged", "FiniteCheck", "Muon", *METHODS],
+    "polyak.keras": ["Averaged", "FiniteCheck", "Recorder", "Muon", *METHODS],
     "polyak.numpy": ["Muon", *METHODS],
     "polyak.rules": ["RULES", "Rule", "heavy_ball"],
     "polyak.schedules": [
@@ -39,6 +39,8 @@ PUBLIC = {
         "warmup_stable_decay",
     ],
     "polyak.state": ["Contents", "Report", "load", "read", "save"],
+    "polyak.train.layers": ["Classes", "Columns", "Pictures", "ScaledSquaredError"],
+    "polyak.train.predict": ["predictions"],
     "polyak.torch": ["Muon", "Schedule", *METHODS],
 }
 

@@ -16,7 +16,8 @@ from polyak.keras.lion import Lion
 from polyak.keras.momentum import Momentum
 from polyak.keras.muon import Muon
 from polyak.keras.qhm import QHM
+from polyak.keras.recorder import Recorder
 from polyak.keras.schedule_free import ScheduleFree
 from polyak.keras.signum import Signum
 
-__all__ = ["LARS", "QHM", "AggMo", "Averaged", "FiniteCheck", "Lion", "Momentum", "Muon", "ScheduleFree", "Signum"]
+__all__ = ["LARS", "QHM", "AggMo", "Averaged", "FiniteCheck", "Lion", "Momentum", "Muon", "Recorder", "ScheduleFree", "Signum"]

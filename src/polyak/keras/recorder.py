@@ -66,10 +66,9 @@ class Recorder:
 
     Example:
         >>> import keras, numpy, polyak.keras
-        >>> from polyak.keras.recorder import Recorder
         >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         >>> optimizer = polyak.keras.Momentum(0.1)
-        >>> recorder = Recorder(optimizer, every=2)
+        >>> recorder = polyak.keras.Recorder(optimizer, every=2)
         >>> model.compile(optimizer, loss="mse")
         >>> history = model.fit(numpy.ones((64, 4)), numpy.ones((64, 1)), batch_size=8, verbose=0)
         >>> recorder.read().steps

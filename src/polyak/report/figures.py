@@ -37,7 +37,9 @@ def settings(run: Recorded) -> Iterator[Chart]:
     if np.isfinite(rows.get("effective_learning_rate", np.nan)).any():
         rates.append(Line("effective", at, rows["effective_learning_rate"]))
     about = "The effective learning rate is that of descent whose steps are as long where the gradient stays the same."
-    yield lines("Learning rate", about, rates, "learning rate", log=True)
+    chart = lines("Learning rate", about, rates, "learning rate", log=True)
+    chart.figure.update_yaxes(rangemode="tozero")  # a constant rate would have an axis from -1 to 1
+    yield chart
     if np.isfinite(rows["momentum"]).any():
         chart = lines(
             "Momentum", "The share of the velocity that a step keeps.", [Line("momentum", at, rows["momentum"])], "momentum"

@@ -13,6 +13,8 @@ import polyak.keras  # noqa: F401  (so that a saved optimizer is known)
 from polyak.train.tasks.columns import Column, columns_from, columns_to
 from polyak.train.tasks.picture import PictureForm
 
+__all__ = ["Classes", "Columns", "Pictures", "ScaledSquaredError"]
+
 ops = keras.ops
 
 

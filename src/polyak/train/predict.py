@@ -17,6 +17,8 @@ from polyak.train.tasks.task import TaskError
 if TYPE_CHECKING:
     from polyak.train.options import Options
 
+__all__ = ["predictions"]
+
 BATCH = 1024
 
 Row = Sequence[str]
