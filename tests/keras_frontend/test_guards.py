@@ -282,18 +282,3 @@ def test_replicas_look_at_the_sum_of_their_gradients():
     assert optimizer.skipped == 1
     for ours, theirs in zip(state_of(optimizer, ws), trained(Momentum(0.1, **options), GRADIENTS, "loop"), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-6)  # the norm may be summed in another order
-
-
-def test_names_are_public():
-    assert polyak.keras.__all__ == [
-        "LARS",
-        "QHM",
-        "AggMo",
-        "Averaged",
-        "FiniteCheck",
-        "Lion",
-        "Momentum",
-        "Muon",
-        "ScheduleFree",
-        "Signum",
-    ]
