@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-import polyak.keras
 from keras_support import BACKEND, MODES, RULES, numpy, on_tensorflow, run, small_data, small_model, state_of, stepper, variable
 from polyak.keras import AggMo, FiniteCheck, Momentum
 
