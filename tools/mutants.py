@@ -46,11 +46,13 @@ FILES = {
 }
 
 # Mutants that are the same function but for rounding: `about`, in `update.decoupled`, is put on and taken off again; and in
-# `update._apart` a sign times a number is on the same side of 0 as a sign times a sign. Polynomials of one matrix commute. Only
-# TensorFlow has shapes that are no tuples.
+# `update._apart` a sign times a number is on the same side of 0 as a sign times a sign, and its arguments commute. Polynomials
+# of one matrix commute. Only TensorFlow has shapes that are no tuples.
 EQUIVALENT = {
     "sign(a)  ->  a",
     "sign(b)  ->  b",
+    "_apart(s, g)  ->  _apart(g, s)",
+    "_apart(s, w)  ->  _apart(w, s)",
     "w + (c + c) * w - w  ->  w - (w + (c + c) * w)",
     "w + (c + c) * w  ->  w",
     "c + c  ->  c - c",
