@@ -14,7 +14,7 @@ train: .venv/train.done
 
 # Keras takes its backend from the environment, once a process. Two processes at a time, the longest first: each uses one core.
 test: check
-	$(MAKE) --jobs=2 --output-sync=target test-frameworks test-tensorflow test-jax test-torch test-command
+	$(MAKE) --jobs=2 --output-sync=target test-frameworks test-tensorflow test-command test-jax test-torch
 
 test-frameworks: .venv/dev.done
 	$(PYTEST) --ignore tests/keras_frontend --ignore tests/test_cli.py --ignore tests/test_train.py --ignore tests/test_resume.py
