@@ -17,7 +17,7 @@ from polyak.train.backends import BACKENDS
 from polyak.train.folder import write_json
 from polyak.train.job import Job
 from polyak.train.options import Options
-from polyak.train.predict import applied, load, predictions, write
+from polyak.train.predict import applied, load, predict, predictions, write
 from polyak.train.tasks import TaskError, find
 
 ROWS = 60
@@ -243,3 +243,16 @@ def test_a_run_that_was_killed_has_the_model_of_its_checkpoint(tmp_path, monkeyp
     pl.read_csv("table.csv").reverse().write_csv("table.csv")
     with pytest.raises(TaskError, match="the data from which its model would be made again has changed"):
         load(run, options)
+
+
+def test_debug_shows_the_traceback_before_the_message(tmp_path, capsys):
+    assert predict(tmp_path, tmp_path / "x.csv", debug=True) == 2
+    trace, _, message = capsys.readouterr().err.rpartition("polyak: ")
+    assert trace.startswith("Traceback")
+    assert "TaskError" in trace
+    assert message == f"{tmp_path} is no run of `polyak train`: it has no config.toml.\n"
+
+
+def test_without_debug_there_is_the_message_alone(tmp_path, capsys):
+    assert predict(tmp_path, tmp_path / "x.csv") == 2
+    assert capsys.readouterr().err.startswith("polyak: ")

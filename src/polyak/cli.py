@@ -5,6 +5,8 @@ import os
 import signal
 import sys
 
+from polyak.complain import complain
+
 
 def main() -> None:
     """Run the command that the arguments name, and exit with its code."""
@@ -33,8 +35,7 @@ def dispatch(words: list[str]) -> int:
     try:
         from cyclopts import App, CycloptsError, Parameter
     except ImportError:
-        print('polyak: the command line needs cyclopts: pip install "polyak[train]" brings it.', file=sys.stderr)  # noqa: T201
-        return 2
+        return complain('the command line needs cyclopts: pip install "polyak[train]" brings it.', 2)
 
     from polyak import __version__
     from polyak.bits.command import bits
@@ -58,5 +59,4 @@ def dispatch(words: list[str]) -> int:
     try:
         return app(words) or 0
     except CycloptsError as error:
-        print(f"polyak: {error}\nTry: polyak --help", file=sys.stderr)  # noqa: T201
-        return 2
+        return complain(f"{error}\nTry: polyak --help", 2)

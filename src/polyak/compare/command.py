@@ -1,9 +1,9 @@
 """`polyak compare`, as the command line sees it: the signature and the docstring are its options and its help."""
 
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from polyak.complain import complain
 from polyak.train.command import Whole
 
 
@@ -50,9 +50,9 @@ def compare(
             return _write([Path(run) for run in runs], reach, out)
         return _train(runs, optimizers, seeds, config, given, reach, out)
     except ModuleNotFoundError as error:
-        return _complain(f'polyak compare needs {error.name}: pip install "polyak[train]" brings it.', 2)
+        return complain(f'polyak compare needs {error.name}: pip install "polyak[train]" brings it.', 2)
     except (ValueError, TypeError, OSError) as error:
-        return _complain(error, 2)
+        return complain(error, 2)
 
 
 def _train(
@@ -80,7 +80,7 @@ def _train(
     if len(done) < len(planned):
         what = "interrupted" if code in (130, 143) else "not all could be trained"
         goes_on = f"The same command with --out {folder} goes on."
-        _complain(f"{what}; {len(done)} of {len(planned)} runs are complete. {goes_on}", code)
+        complain(f"{what}; {len(done)} of {len(planned)} runs are complete. {goes_on}", code)
     if done:
         _write(done, reach, folder)
     return code
@@ -111,8 +111,3 @@ def _unused(name: str) -> Path:
     from datetime import datetime
 
     return Path("runs", f"{name}-{datetime.now():%Y%m%d-%H%M%S}")
-
-
-def _complain(what: object, code: int) -> int:
-    print(f"polyak: {what}", file=sys.stderr, flush=True)  # noqa: T201  (this is the place that prints errors)
-    return code

@@ -1,7 +1,8 @@
 """`polyak report`, as the command line sees it: the signature and the docstring are its options and its help."""
 
-import sys
 from pathlib import Path
+
+from polyak.complain import complain
 
 
 def report(run: Path, /) -> int:
@@ -18,10 +19,8 @@ def report(run: Path, /) -> int:
 
         write(run)
     except ModuleNotFoundError as error:
-        print(f'polyak: polyak report needs {error.name}: pip install "polyak[train]" brings it.', file=sys.stderr)  # noqa: T201
-        return 2
+        return complain(f'polyak report needs {error.name}: pip install "polyak[train]" brings it.', 2)
     except (ValueError, OSError) as error:
-        print(f"polyak: {error}", file=sys.stderr, flush=True)  # noqa: T201  (what the command is for)
-        return 2
+        return complain(error, 2)
     print(run / "report.html", flush=True)  # noqa: T201  (what the command is for)
     return 0

@@ -1,10 +1,10 @@
 """`polyak state`: what a file holds, for people."""
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polyak.complain import complain
 from polyak.state.contents import Contents, Group
 from polyak.state.file import read
 
@@ -21,8 +21,7 @@ def state(file: Path, /) -> int:
     try:
         contents = read(file)
     except (ValueError, OSError) as error:
-        print(f"polyak: {error}", file=sys.stderr, flush=True)  # noqa: T201  (what the command is for)  (a command prints)
-        return 2
+        return complain(error, 2)
     print("\n".join(lines(contents)))  # noqa: T201  (what the command is for)
     return 0
 

@@ -108,7 +108,7 @@ def write(folder: Path, step: int, fill: Callable[[Path], None], position: Mappi
         _remove(old)
 
 
-def newest(folder: Path, skipped: Callable[[Damaged], None]) -> Checkpoint | None:
+def newest(folder: Path, skipped: Callable[[Damaged], object]) -> Checkpoint | None:
     """The newest checkpoint that is whole.
 
     Args:

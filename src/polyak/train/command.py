@@ -1,7 +1,6 @@
 """`polyak train`, as the command line sees it: the signature and the docstring are its options and its help."""
 
 import re
-import sys
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter, Token
 
+from polyak.complain import complain
 from polyak.train.backends import check_installed
 from polyak.train.config import NAME, TABLE, combined, left_out, read, values_of
 from polyak.train.folder import create, discard
@@ -184,9 +184,3 @@ def failed(error: Exception, interruption: Interruption, debug: bool) -> int:
         return complain(error, 1)
     where = "" if debug else " --debug shows where it comes from."
     return complain(f"the run stopped: {type(error).__name__}: {str(error).rstrip('.')}.{where}", 1)
-
-
-def complain(what: object, code: int) -> int:
-    """One message on standard error, and the exit code that goes with it."""
-    print(f"polyak: {what}", file=sys.stderr, flush=True)  # noqa: T201  (this is the place that prints errors)
-    return code

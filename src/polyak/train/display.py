@@ -43,11 +43,6 @@ def say(text: str) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def warn(text: str) -> None:
-    """Print a line to standard error."""
-    print(f"polyak: {text}", file=sys.stderr, flush=True)  # noqa: T201  (likewise)
-
-
 def display(length: Length, main: str, done: int = 0) -> Display:
     """The display that fits standard output.
 

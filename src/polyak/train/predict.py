@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyak.complain import complain
 from polyak.train.tasks.task import TaskError
 
 if TYPE_CHECKING:
@@ -47,7 +49,6 @@ def predict(
         The exit code: 0, or 2 for a run or an input that cannot be used.
     """
     from polyak.train.backends import BACKENDS, check_installed, use
-    from polyak.train.command import complain
     from polyak.train.config import read
     from polyak.train.words import choice
 
@@ -63,7 +64,7 @@ def predict(
         write(predictions(load(run, options), input), out)
     except (ValueError, ImportError, OSError) as error:
         if debug:
-            raise
+            traceback.print_exception(error)
         return complain(error, 2)
     return 0
 

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from polyak.complain import complain
 from polyak.train import checkpoints, config
 from polyak.train.backends import check_installed, use
 from polyak.train.checkpoints import FORMAT, Checkpoint
-from polyak.train.display import say, warn
+from polyak.train.display import say
 from polyak.train.folder import locked, write_json
 from polyak.train.interrupt import Interruption
 from polyak.train.job import Job
@@ -50,7 +51,7 @@ def resume(folder: Path, interruption: Interruption, *, backend: str | None = No
         check_installed(options.backend)
         if (ended := _ended(folder)) and (result := _settled(ended, folder, before, options)):
             return result
-        newest = checkpoints.newest(folder / CHECKPOINTS, lambda damaged: warn(f"{damaged}; the one before it is taken."))
+        newest = checkpoints.newest(folder / CHECKPOINTS, lambda damaged: complain(f"{damaged}; the one before it is taken."))
         if newest is None:
             raise CannotResume(
                 f"{folder} has no checkpoint that is whole: begin a new run with --config {folder / config.NAME}."

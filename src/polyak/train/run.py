@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from polyak import report
+from polyak.complain import complain
 from polyak.report.curves import curves
 from polyak.train import config
 from polyak.train.backends import use
 from polyak.train.checkpoints import FORMAT
-from polyak.train.display import display, say, warn
+from polyak.train.display import display, say
 from polyak.train.folder import discard, locked, replace, write_json
 from polyak.train.interrupt import Interruption
 from polyak.train.job import Job
@@ -136,5 +137,5 @@ def finish(job: Job, folder: Path, watch: Watch, reason: Stopped | None, interru
     try:
         report.write(folder)
     except Exception as error:  # a page about a run is no reason to lose the run
-        warn(f"report.html could not be written: {error}")
+        complain(f"report.html could not be written: {error}")
     return result
