@@ -6,6 +6,7 @@ python torch_distributed_worker.py RANK FOLDER
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,33 +55,39 @@ def distributed_data_parallel(rank: int) -> Any:
     return whole(net), norms
 
 
-def fully_sharded(rank: int, folder: Path) -> Any:
+def fully_sharded(rank: int, folder: Path, make: Callable[[nn.Module], Any]) -> tuple[nn.Module, list[float], Any]:
+    """The second half is after a round trip through torch.distributed.checkpoint. Last comes the optimizer of the first."""
     from torch.distributed import checkpoint
     from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
     from torch.distributed.fsdp import fully_shard
 
-    def sharded() -> tuple[nn.Module, Momentum]:
+    def sharded() -> tuple[nn.Module, Any]:
         net = model()
         for layer in net:
             if isinstance(layer, nn.Linear):
                 fully_shard(layer)
         fully_shard(net)
-        return net, Momentum(net.parameters(), **OPTIONS)
+        return net, make(net)
 
-    net, optimizer = sharded()
-    norms = train(net, optimizer, range(3), rank)
-    slots = [state["momentum_buffer"] for state in optimizer.state.values()]
-    assert all(s.placements == p.placements for s, p in zip(slots, net.parameters(), strict=True))
-    kernels = [type(part).__name__ for part in optimizer._running[0].group._parts]
-    weights, state = get_state_dict(net, optimizer)
-    checkpoint.save({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "checkpoint"))
+    net, first = sharded()
+    norms = train(net, first, range(3), rank)
+    weights, state = get_state_dict(net, first)
+    checkpoint.save({"net": weights, "optimizer": state}, checkpoint_id=str(folder))
 
-    net, optimizer = sharded()
-    weights, state = get_state_dict(net, optimizer)
-    checkpoint.load({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "checkpoint"))
-    set_state_dict(net, optimizer, model_state_dict=weights, optim_state_dict=state)
-    norms += train(net, optimizer, range(3, STEPS), rank)
-    return whole(net), norms, kernels
+    net, second = sharded()
+    weights, state = get_state_dict(net, second)
+    checkpoint.load({"net": weights, "optimizer": state}, checkpoint_id=str(folder))
+    set_state_dict(net, second, model_state_dict=weights, optim_state_dict=state)
+    norms += train(net, second, range(3, STEPS), rank)
+    return net, norms, first
+
+
+def momentum_fully_sharded(rank: int, folder: Path) -> Any:
+    net, norms, first = fully_sharded(rank, folder / "momentum", lambda net: Momentum(net.parameters(), **OPTIONS))
+    slots = [(p, state["momentum_buffer"]) for p, state in first.state.items()]
+    assert len(slots) == len(list(net.parameters()))
+    assert all(s.placements == p.placements for p, s in slots)
+    return whole(net), norms, [type(part).__name__ for part in first._running[0].group._parts]
 
 
 def mixed(rank: int) -> Any:
@@ -181,28 +188,7 @@ def orthogonal_shards() -> Any:
 
 
 def muon_fully_sharded(rank: int, folder: Path) -> Any:
-    """The second half is after a round trip through torch.distributed.checkpoint."""
-    from torch.distributed import checkpoint
-    from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
-    from torch.distributed.fsdp import fully_shard
-
-    def sharded() -> tuple[nn.Module, Muon]:
-        net = model()
-        for layer in net:
-            if isinstance(layer, nn.Linear):
-                fully_shard(layer)
-        fully_shard(net)
-        return net, Muon(net, 0.1, max_norm=5.0)
-
-    net, optimizer = sharded()
-    norms = train(net, optimizer, range(3), rank)
-    weights, state = get_state_dict(net, optimizer)
-    checkpoint.save({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "muon"))
-    net, optimizer = sharded()
-    weights, state = get_state_dict(net, optimizer)
-    checkpoint.load({"net": weights, "optimizer": state}, checkpoint_id=str(folder / "muon"))
-    set_state_dict(net, optimizer, model_state_dict=weights, optim_state_dict=state)
-    norms += train(net, optimizer, range(3, STEPS), rank)
+    net, norms, _ = fully_sharded(rank, folder / "muon", lambda net: Muon(net, 0.1, max_norm=5.0))
     return whole(net), norms
 
 
@@ -210,7 +196,7 @@ def main() -> None:
     rank, folder = int(sys.argv[1]), Path(sys.argv[2])
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
-    results = {"ddp": distributed_data_parallel(rank), "fsdp": fully_sharded(rank, folder), "mixed": mixed(rank)}
+    results = {"ddp": distributed_data_parallel(rank), "fsdp": momentum_fully_sharded(rank, folder), "mixed": mixed(rank)}
     results |= {"lars": trust_ratios(), "shards": orthogonal_shards(), "muon": muon_fully_sharded(rank, folder)}
     if rank == 0:
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as file:
