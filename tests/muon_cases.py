@@ -22,6 +22,19 @@ OPTIONS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"polynomial": "quintic", "steps": 3}, {"weight_decay": 0.5, "cautious": True, "cautious_decay": True}),
 ]
 
+# What no front-end takes, whatever the parameters, by the words that they share: options beside the learning rate.
+WRONG: list[tuple[dict[str, Any], str]] = [
+    ({"momentum": 1.0}, "momentum must be"),
+    ({"momentum": 0.0}, "nesterov=True has no effect"),
+    ({"weight_decay": -1.0}, "weight_decay must be"),
+    ({"polynomial": "cubic"}, "polynomial must be"),
+    ({"steps": 0}, "steps must be"),
+    ({"scale": "original"}, "scale must be"),
+    ({"finite": "raise"}, "finite must be"),
+    ({"max_norm": 0.0}, "max_norm must be"),
+    ({"cautious_decay": True}, "cautious_decay=True has no effect"),
+]
+
 
 def arrays(seed: int, shapes: Any = SHAPES) -> dict[str, Any]:
     rng = np.random.default_rng(seed)

@@ -19,7 +19,7 @@ import torch
 import jax_muon_worker
 import polyak.jax.orthogonalised as module
 import polyak.torch
-from muon_cases import OPTIONS, OTHERS, SHAPES, SPLIT, arrays, assert_near, expected, gradients
+from muon_cases import OPTIONS, OTHERS, SHAPES, SPLIT, WRONG, arrays, assert_near, expected, gradients
 from polyak.jax import check_finite, lion, momentum, muon
 from polyak.matrices import Matrices
 from polyak.rules.orthogonal import band
@@ -404,15 +404,7 @@ def test_sharded_parameters(tmp_path):
     ("options", "message"),
     [
         ({"learning_rate": -1.0}, "learning_rate must be"),
-        ({"momentum": 1.0}, "momentum must be"),
-        ({"momentum": 0.0}, "nesterov=True has no effect"),
-        ({"weight_decay": -1.0}, "weight_decay must be"),
-        ({"polynomial": "cubic"}, "polynomial must be"),
-        ({"steps": 0}, "steps must be"),
-        ({"scale": "original"}, "scale must be"),
-        ({"finite": "raise"}, "finite must be"),
-        ({"max_norm": 0.0}, "max_norm must be"),
-        ({"cautious_decay": True}, "cautious_decay=True has no effect"),
+        *WRONG,
         ({"others": momentum(0.1, max_norm=1.0)}, r"others has max_norm=1\.0 .*Give them to muon"),
         ({"others": lion(0.1, finite="skip")}, "others has .*finite='skip'.*Give them to muon"),
         ({"product_dtype": jnp.float64}, "product_dtype='float64' needs"),

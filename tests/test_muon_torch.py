@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, lr_scheduler
 
 import polyak.torch.matrices as module
+from muon_cases import WRONG
 from polyak.rules.muon import Matrices, muon
 from polyak.torch import Momentum
 from polyak.torch.muon import Muon
@@ -268,12 +269,7 @@ def test_names_are_needed(params: Any) -> None:
     ("options", "message"),
     [
         ({"lr": -1.0}, "learning_rate must be"),
-        ({"momentum": 1.0}, "momentum must be"),
-        ({"momentum": 0.0}, "nesterov=True has no effect"),
-        ({"weight_decay": -1.0}, "weight_decay must be"),
-        ({"polynomial": "cubic"}, "polynomial must be"),
-        ({"steps": 0}, "steps must be"),
-        ({"scale": "original"}, "scale must be"),
+        *WRONG,
         ({"roles": {"x": "other"}}, "roles has patterns"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 
 import polyak.numpy.muon as module
 import polyak.torch
-from muon_cases import OPTIONS, OTHERS, SHAPES, SPLIT, arrays, assert_near, expected, gradients
+from muon_cases import OPTIONS, OTHERS, SHAPES, SPLIT, WRONG, arrays, assert_near, expected, gradients
 from polyak.matrices import Matrices
 from polyak.numpy import LARS, Lion, Momentum, Muon, ScheduleFree
 from polyak.rules.orthogonal import band
@@ -289,14 +289,7 @@ def test_copies_go_on_alone(copied: Any) -> None:
     ("options", "message"),
     [
         ({"lr": -1.0}, "learning_rate must be"),
-        ({"momentum": 1.0}, "momentum must be"),
-        ({"momentum": 0.0}, "nesterov=True has no effect"),
-        ({"weight_decay": -1.0}, "weight_decay must be"),
-        ({"polynomial": "cubic"}, "polynomial must be"),
-        ({"steps": 0}, "steps must be"),
-        ({"scale": "original"}, "scale must be"),
-        ({"finite": "raise"}, "finite must be"),
-        ({"cautious_decay": True}, "cautious_decay=True has no effect"),
+        *WRONG,
         ({"roles": {"*": "other"}}, "no parameter to orthogonalise"),
         ({"roles": {"x": "other"}}, "roles has patterns that fit no parameter"),
         ({"others": partial(Momentum, max_norm=1.0)}, r"`others` was made with max_norm=1\.0, .*Muon\(\.\.\., max_norm=1\.0\)"),
