@@ -54,7 +54,7 @@ class Identity:
         nesterov: Whether the momentum is Nesterov's.
         nu: The share of the velocity, in QHM; of a sign, Lion's b1.
         dampening: The share of a gradient that does not enter the velocity. Equal to the momentum, the velocity is an average.
-        velocity: Its units, told by a change of the learning rate: "gradient" (the new one counts for past gradients) or "step".
+        velocity: Its units, told by a change of the learning rate: "gradient" (the new one is for past gradients) or "step".
         decay: Of the weights.
         weight_decay: Its coefficient: of "coupled", beside the gradient; of "decoupled", beside the learning rate; of
             "independent", of the weight itself.
