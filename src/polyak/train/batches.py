@@ -7,6 +7,7 @@ import operator
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import count, islice
 from typing import Any, Protocol
 
@@ -21,7 +22,28 @@ from polyak.train.tasks.task import Numbers
 AHEAD = 3
 
 Batch = tuple[Any, ...]
-Passes = Callable[[], Iterator[Numbers]]
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Passes through examples.
+
+    Attributes:
+        order: Of a pass, by its number, the numbers of the examples in their order.
+        first: The number of the first pass.
+        count: How many there are; None without an end.
+        over: Batches of the first pass that are over.
+    """
+
+    order: Callable[[int], Numbers]
+    first: int = 0
+    count: int | None = None
+    over: int = 0
+
+    def batches(self, size: int) -> Iterator[Numbers]:
+        """The numbers of the examples in each batch. The last batch of a pass may have fewer."""
+        orders = map(self.order, islice(count(self.first), self.count))
+        return islice((order[i : i + size] for order in orders for i in range(0, len(order), size)), self.over, None)
 
 
 class Generators(Protocol):
@@ -51,13 +73,10 @@ def training(
     if isinstance(data, Batched):
         return _drawn(data, epoch, batch, generators)
 
-    def passes() -> Iterator[Numbers]:
-        first = batch * batch_size
-        for n in count(epoch):
-            yield data.order(np.random.default_rng([seed, n]))[first:]
-            first = 0
+    def order(n: int) -> Numbers:
+        return data.order(np.random.default_rng([seed, n]))
 
-    return _of(data, passes, batch_size, None)
+    return _of(data, Passes(order, first=epoch, over=batch), batch_size, None)
 
 
 def _drawn(data: Batched, epoch: int, batch: int, generators: Generators | None) -> DataAdapter:
@@ -88,18 +107,14 @@ def evaluation(data: Source | Batched, batch_size: int) -> DataAdapter:
     if isinstance(data, Batched):
         dataset = (lambda: data.data) if hasattr(data.data, "element_spec") else None
         return Stream(lambda: map(tuple_of, data), lambda: first_of(data), len(data), dataset, ahead=0)
-    return _of(data, lambda: iter((np.arange(len(data)),)), batch_size, -(-len(data) // batch_size))
+    return _of(data, Passes(lambda _: np.arange(len(data)), count=1), batch_size, -(-len(data) // batch_size))
 
 
 def _of(data: Source, passes: Passes, batch_size: int, length: int | None) -> DataAdapter:
     if isinstance(data, Arrays):
         return InMemory(data, passes, batch_size, length)
 
-    def batches() -> Iterator[Batch]:
-        numbers = (order[i : i + batch_size] for order in passes() for i in range(0, len(order), batch_size))
-        return ahead(data.read, numbers)
-
-    return Stream(batches, lambda: first_of(data), length)
+    return Stream(lambda: ahead(data.read, passes.batches(batch_size)), lambda: first_of(data), length)
 
 
 def tuple_of(batch: Any) -> Batch:
@@ -189,42 +204,45 @@ class InMemory(Stream):
 
     Args:
         data: The arrays.
-        passes: Begins the passes through them. Of each pass, the numbers of the examples in their order.
+        passes: Through them.
         batch_size: Examples a batch.
         length: How many batches there are; None without an end.
     """
 
     def __init__(self, data: Arrays, passes: Passes, batch_size: int, length: int | None) -> None:
-        super().__init__(lambda: map(data.read, self._numbers()), lambda: first_of(data), length)
+        super().__init__(lambda: map(data.read, passes.batches(batch_size)), lambda: first_of(data), length)
         self._data = data
         self._passes = passes
         self._size = batch_size
-
-    def _numbers(self) -> Iterator[Numbers]:
-        return (order[i : i + self._size] for order in self._passes() for i in range(0, len(order), self._size))
 
     def get_torch_dataloader(self) -> Iterator[Any]:
         """The batches as tensors of PyTorch, from tensors."""
         import torch
 
         data = _each(keras.ops.convert_to_tensor, (self._data.x, self._data.y))
-        return (_each(operator.itemgetter(torch.as_tensor(n)), data) for n in self._numbers())
+        return (_each(operator.itemgetter(torch.as_tensor(n)), data) for n in self._passes.batches(self._size))
 
     def get_tf_dataset(self) -> Any:
         """The batches as a dataset of TensorFlow. Python is asked once a pass."""
         import tensorflow as tf
 
-        size = self._size
+        size, passes, examples = self._size, self._passes, len(self._data)
         data = _each(tf.convert_to_tensor, (self._data.x, self._data.y))
 
-        def batched(order: Any) -> Any:
-            whole = tf.size(order) // size * size
-            rest = order[whole:]
-            full = tf.data.Dataset.from_tensor_slices(tf.reshape(order[:whole], (-1, size)))
-            return full.concatenate(tf.data.Dataset.from_tensors(rest).take(tf.cast(tf.size(rest) > 0, tf.int64)))
+        def order(n: Any) -> Any:
+            return tf.ensure_shape(tf.numpy_function(passes.order, [n], tf.int64), (examples,))
 
-        orders = tf.data.Dataset.from_generator(self._passes, output_signature=tf.TensorSpec((None,), tf.int64)).prefetch(1)
-        batches = orders.flat_map(batched).map(lambda n: _each(lambda a: tf.gather(a, n), data), tf.data.AUTOTUNE)
+        def batched(order: Any) -> Any:
+            whole = examples // size * size
+            full = tf.data.Dataset.from_tensor_slices(tf.reshape(order[:whole], (-1, size)))
+            return full if whole == examples else full.concatenate(tf.data.Dataset.from_tensors(order[whole:]))
+
+        # All sizes are known before the first batch, for that makes the graphs faster, those of the model too. A dataset from a
+        # generator would make the model's a third slower.
+        last = np.iinfo(np.int64).max if passes.count is None else passes.first + passes.count
+        orders = tf.data.Dataset.range(passes.first, last).map(order).prefetch(1)
+        numbers = orders.flat_map(batched).skip(passes.over)
+        batches = numbers.map(lambda n: _each(lambda a: tf.gather(a, n), data), tf.data.AUTOTUNE)
         options = tf.data.Options()
         # As Keras does for arrays: to make the graph smaller would take longer than it saves.
         options.experimental_optimization.apply_default_optimizations = False
