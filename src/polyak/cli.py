@@ -39,6 +39,7 @@ def dispatch(words: list[str]) -> int:
 
     from polyak import __version__
     from polyak.bits.command import bits
+    from polyak.check.command import check
     from polyak.compare.command import compare
     from polyak.report.command import report
     from polyak.state.command import state
@@ -54,7 +55,7 @@ def dispatch(words: list[str]) -> int:
         exit_on_error=False,
         print_error=False,
     )
-    for command in (train, predict, compare, report, state, bits):
+    for command in (train, predict, compare, check, report, state, bits):
         app.command(command)
     try:
         return app(words) or 0

@@ -417,7 +417,8 @@ def test_own_variables_hold_all_state():
     store = {}
     optimizer.save_own_variables(store)
     other.load_own_variables(store)
-    assert len(store) == 2 + 1 + 2 + len(START)  # count, learning rate; momentum; numbers of the other one; a slot each
+    # Count, learning rate; momentum; numbers of the other one; a slot each; the names of the variables.
+    assert len(store) == 2 + 1 + 2 + len(START) + 1
     for ours, theirs in zip(optimizer._state.slots, other._state.slots, strict=True):
         np.testing.assert_array_equal(numpy(ours[0]), numpy(theirs[0]))
     assert int(other.others.iterations) == len(GRADIENTS)

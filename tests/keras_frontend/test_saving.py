@@ -88,3 +88,18 @@ def test_instances_share_nothing():
     b.apply([one], [x])
     np.testing.assert_array_equal(numpy(w), [-0.5 * (1 + 1.25)])
     np.testing.assert_array_equal(numpy(x), [-0.5 * (1 + 1.5)])
+
+
+def test_a_state_of_the_same_variables_in_another_order_is_refused():
+    a, b = (keras.Variable(np.ones(2, "float32"), name=name) for name in "ab")
+    store = {}
+    optimizer = Momentum(0.1)
+    optimizer.build([a, b])
+    optimizer.save_own_variables(store)
+    other = Momentum(0.1)
+    other.build([b, a])
+    with pytest.raises(ValueError, match="order a, b, and this optimizer was built with b, a"):
+        other.load_own_variables(store)
+    renamed = Momentum(0.1)
+    renamed.build([a, keras.Variable(np.ones(2, "float32"), name="c")])
+    renamed.load_own_variables(store)  # by position, as Keras does

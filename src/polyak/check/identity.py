@@ -61,6 +61,13 @@ class Identity:
         first_step: How the first step differs from the later ones, in words; None where it does not.
         clip: The norm above which gradients are scaled down, and what it is taken over: "all" parameters, each "tensor" or each
             "element".
+        over: What is scaled to one size, of "normalised": each "tensor", or "all" parameters together.
+        relative: Whether steps are in proportion to the norm of the tensor's weights: the trust ratio of LARS and LAMB.
+        squares: Of "adaptive": the factor with which squares of gradients are remembered, Adam's b2; 1 for a sum, Adagrad's.
+        corrected: Of "adaptive": whether the averages of gradients and of squares are divided by 1 - their factor^t, as Adam's;
+            t is the number of steps.
+        scaled_first: Whether the velocity adds up gradients that were scaled before, as RMSprop's and LARS's; what is scaled is
+            the velocity otherwise.
         impulse: The steps after one gradient of 1, the first of them at that gradient.
         poles: Of the transfer function from gradient to step: step_t = direct g_t + the sum over poles and k of r p^k g_{t-k}.
         residues: See `poles`.
@@ -85,6 +92,11 @@ class Identity:
     weight_decay: Number | None = None
     first_step: str | None = None
     clip: tuple[Number, Literal["all", "tensor", "element"]] | None = None
+    over: Literal["all", "tensor"] | None = None
+    relative: bool | None = None
+    squares: Number | None = None
+    corrected: tuple[bool, bool] | None = None
+    scaled_first: bool | None = None
     impulse: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0))
     poles: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0))
     residues: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0))

@@ -78,6 +78,8 @@ class Trial:
         resume: Where the optimizer is replaced.
         groups: Parameter groups; () for one of all parameters.
         strided: Whether the tensors are not contiguous.
+        reused: Whether a gradient is written into the tensor of the step before, as where gradients are zeroed and not set to
+            None. Where tensors are not written to, it changes nothing.
     """
 
     weights: Mapping[str, Array]
@@ -89,6 +91,7 @@ class Trial:
     resume: Resume | None = None
     groups: tuple[Group, ...] = ()
     strided: bool = False
+    reused: bool = False
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,10 @@ class Refused(Exception):  # noqa: N818  (it says what the optimizer refused)
     """The optimizer, not Polyak, raised an error: in its constructor, in a step, on loading. `__cause__` is that error."""
 
 
+class NotOffered(Refused):
+    """The framework has no such thing, as JAX has no sparse gradients: nothing that is right or wrong with the optimizer."""
+
+
 class Subject(Protocol):
     """An optimizer that is checked: a class or function of a framework, with options.
 
@@ -131,6 +138,9 @@ class Subject(Protocol):
         implementations: What `Trial.implementation` may be: in torch "loop", "foreach", "fused", "capturable" as far as it has
             them; in Keras "eager", "graph", "xla"; in JAX "jit", "eager".
         double: Whether it takes float64.
+        closure: Whether its step asks for a closure that computes the loss: it may then take it more than once.
+        documentation: The docstring of the class or function; "" where there is none.
+        random: Whether it draws random numbers: then the order of parameters is no matter of right or wrong.
     """
 
     framework: str
@@ -140,6 +150,9 @@ class Subject(Protocol):
     rate: str | None
     implementations: tuple[str, ...]
     double: bool
+    closure: bool
+    documentation: str
+    random: bool
 
     def run(self, trial: Trial) -> Trajectory:
         """What comes of a trial.

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import keras
 from keras import ops
-from keras.initializers import Constant
 from keras.optimizers.schedules import LearningRateSchedule
 
 from polyak.arguments import check_learning_rate
@@ -66,7 +65,8 @@ class Varying:
         # A variable of the optimizer, so that it is saved with it and is an input, not a constant, of steps compiled by JAX.
         return self.add_variable(
             shape=(),
-            initializer=Constant(value),
+            # Not Constant, whose number goes through float32 on TensorFlow.
+            initializer=lambda _, dtype: ops.convert_to_tensor(value, dtype),
             dtype=compute_dtype(keras.config.floatx()),
             aggregation="only_first_replica",
             name=name,

@@ -46,17 +46,7 @@ def plot(*schedules: Drawable, steps: int, path: str | Path | None = None, **nam
     """
     last = checked_steps("steps", steps)
     panels = _panels([(repr(each), each) for each in schedules] + list(named.items()))
-    try:
-        logging.getLogger("matplotlib").setLevel(
-            logging.ERROR
-        )  # "building the font cache", where it is used for the first time
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError("plot draws with matplotlib, which is not installed: pip install 'polyak[train]'") from error
-    # Without pyplot: no window system is looked for, and no state is left behind.
-    figure = Figure(figsize=(10, 1 + 3.5 * len(panels)), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = empty(10, 1 + 3.5 * len(panels))
     at = np.unique(np.linspace(0, last, _POINTS).astype(int))
     for axes, (title, lines) in zip(figure.subplots(len(panels), squeeze=False)[:, 0], panels.items(), strict=True):
         for i, (label, schedule) in enumerate(lines):
@@ -68,7 +58,7 @@ def plot(*schedules: Drawable, steps: int, path: str | Path | None = None, **nam
         axes.grid(alpha=0.3)
         axes.legend(loc="upper left", bbox_to_anchor=(0, -0.15), frameon=False)  # below: labels are long, and lines anywhere
     if path is not None:
-        _save(figure, Path(path))
+        save(figure, Path(path))
     return figure
 
 
@@ -91,7 +81,28 @@ def _panels(labelled: list[tuple[str, Drawable]]) -> dict[str, list[tuple[str, C
     return panels
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def empty(width: float, height: float) -> "Figure":
+    """A figure without axes, of a size in inches.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+    """
+    try:
+        logging.getLogger("matplotlib").setLevel(
+            logging.ERROR
+        )  # "building the font cache", where it is used for the first time
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("plot draws with matplotlib, which is not installed: pip install 'polyak[train]'") from error
+    # Without pyplot: no window system is looked for, and no state is left behind.
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: "Figure", path: Path) -> None:
+    """Write a figure to a file, which takes the place of another when it is complete."""
     from polyak.state.writing import replaced
 
     with replaced(path) as file:

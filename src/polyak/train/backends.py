@@ -21,7 +21,7 @@ class MissingPackage(ImportError):  # noqa: N818  (it says what is missing)
     """A package that an option needs is not installed."""
 
 
-def check_installed(backend: str) -> None:
+def check_backend(backend: str) -> None:
     """Look for the packages of a backend without importing them.
 
     Raises:
@@ -32,9 +32,39 @@ def check_installed(backend: str) -> None:
             raise MissingPackage(
                 f'--backend {backend} needs {module}, which is not installed: pip install "polyak[{backend}]" brings it.'
             )
+
+
+def check_installed(backend: str) -> None:
+    """Look for the packages of a backend and of training without importing them.
+
+    Raises:
+        MissingPackage: With the command that installs what is missing.
+    """
+    check_backend(backend)
     for module in ("sklearn", "matplotlib", "rich"):
         if find_spec(module) is None:
             raise MissingPackage(f'polyak train needs {module}, which is not installed: pip install "polyak[train]" brings it.')
+
+
+def quieten() -> None:
+    """Let the frameworks that are imported later keep to themselves what is no error of the person's."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("absl").setLevel(logging.ERROR)
+
+
+def choose(backend: str) -> None:
+    """Import Keras on a backend.
+
+    Raises:
+        RuntimeError: Keras was imported before, on another backend.
+    """
+    os.environ["KERAS_BACKEND"] = backend
+
+    import keras
+
+    if keras.backend.backend() != backend:
+        raise RuntimeError(f"Keras runs on {keras.backend.backend()} here already and cannot change to {backend}.")
 
 
 def use(backend: str) -> None:
@@ -43,17 +73,10 @@ def use(backend: str) -> None:
     Raises:
         RuntimeError: Keras was imported before, on another backend.
     """
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    quieten()
     if not sys.warnoptions:  # python -W and PYTHONWARNINGS show them
         warnings.simplefilter("ignore")
-    os.environ["KERAS_BACKEND"] = backend
-
-    import keras
-
-    if keras.backend.backend() != backend:
-        raise RuntimeError(f"Keras runs on {keras.backend.backend()} here already and cannot change to {backend}.")
+    choose(backend)
     if backend == "tensorflow":
         import tensorflow
 

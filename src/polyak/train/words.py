@@ -15,6 +15,7 @@ def choice(what: str, name: str, known: Iterable[str]) -> str:
 def unknown(complaint: str, name: str, known: Iterable[str]) -> str:
     """A complaint about a name that is not known, with the known ones and the closest of them."""
     names = list(known)
-    close = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    lower = {each.lower(): each for each in names}
+    close = difflib.get_close_matches(name.lower(), lower, n=1, cutoff=0.5)
+    hint = f" Did you mean {lower[close[0]]!r}?" if close else ""
     return f"{complaint}; choose from {', '.join(names)}.{hint}"

@@ -1,0 +1,129 @@
+"""The subject that is a Keras optimizer."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import keras
+import numpy as np
+
+from polyak.check.drivers.keras.backends import BACKEND, STEPS
+from polyak.check.drivers.keras.making import Maker, split
+from polyak.check.drivers.keras.running import Built, Optimizer, begun, precision
+from polyak.check.drivers.keras.script import program
+from polyak.check.drivers.reuse import Pool, written
+from polyak.check.drivers.running import Running, asked, check_offered, followed, quiet
+from polyak.check.trial import Array, Refused, Trajectory, Trial
+
+
+@dataclass(eq=False)  # its identity is what it is remembered by
+class Keras:
+    """See `polyak.check.trial.Subject`.
+
+    Attributes:
+        maker: Makes its instances.
+        scheduled: The option that a schedule changes, or None.
+    """
+
+    maker: Maker
+    name: str
+    options: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    rate: str | None
+    documentation: str
+    random: bool
+    implementations: tuple[str, ...] = tuple(STEPS)
+    double: bool = False
+    closure: bool = False
+    scheduled: str | None = None
+    framework: str = "keras"
+    _ready: Pool[Built] = field(default_factory=Pool)
+
+    def run(self, trial: Trial) -> Trajectory:
+        """What comes of a trial; see `polyak.check.trial.Subject.run`."""
+        (trajectory,) = self._followed(trial)
+        return trajectory
+
+    def together(self, first: Trial, second: Trial) -> tuple[Trajectory, Trajectory]:
+        """What comes of two trials whose steps alternate; see `polyak.check.trial.Subject.together`."""
+        one, two = self._followed(first, second)
+        return one, two
+
+    def script(self, trial: Trial) -> str:
+        """The trial as a program; see `polyak.check.trial.Subject.script`."""
+        options, changes = self._split(trial)
+        line, made = self.maker.script(options)
+        return program(replace(trial, changes=changes), self._implementation(trial), line, made)
+
+    def scheduler(self) -> "Keras | None":
+        """The same with a schedule of Keras that makes the changes of the learning rate."""
+        return replace(self, scheduled=self.rate, _ready=Pool()) if self.rate else None
+
+    def _followed(self, *trials: Trial) -> tuple[Trajectory, ...]:
+        for trial in trials:
+            check_offered(f"Keras on {BACKEND}", trial, sparse=BACKEND == "tensorflow")
+        with quiet(), precision(*trials):
+            begun = [self._begun(trial) for trial in trials]
+            trajectories = followed(*(running for running, _ in begun))
+            for (running, key), trial in zip(begun, trials, strict=True):
+                one = running.instance
+                if key and trial.resume is None and isinstance(one, Optimizer) and one.built.put_back():
+                    self._ready.give(key, one.built)
+            return trajectories
+
+    def _begun(self, trial: Trial) -> tuple[Running, tuple[Any, ...] | None]:
+        """A trial with its instance, and what such instances are the same for."""
+        options, changes = self._split(trial)
+        implementation = self._implementation(trial)
+        text = written(options)
+        shapes = tuple((name, w.shape, w.dtype.name) for name, w in trial.weights.items())
+        key = None if text is None else (text, implementation, shapes)
+        if key and trial.resume is None and (ready := self._ready.take(key)):
+            one = Optimizer(ready, lambda: self.maker.make(options))
+            one.put(trial.weights)
+        else:
+            one = begun(trial, implementation, lambda: self.maker.make(options))
+        return Running(replace(trial, changes=changes), one), key
+
+    def _split(self, trial: Trial) -> tuple[dict[str, Any], dict[int, Mapping[str, Any]]]:
+        return split(trial, self.scheduled, self.defaults.get(self.rate or ""))
+
+    @staticmethod
+    def _implementation(trial: Trial) -> str:
+        """The first one takes least time: most trials have few steps, and each would be compiled for itself."""
+        return trial.implementation or next(iter(STEPS))
+
+
+def of_class(cls: type[Any], name: str, options: Mapping[str, Any]) -> Keras:
+    """The subject that is a class with options."""
+    return _probed(Maker(cls, name, options))
+
+
+def of_factory(make: Callable[[], Any], name: str | None = None) -> Keras:
+    """The subject that a function of nothing makes."""
+    with asked():
+        cls = type(make())
+    return _probed(Maker(cls, name or f"{cls.__module__}:{cls.__qualname__}", {}, make))
+
+
+def _probed(maker: Maker) -> Keras:
+    """The subject, with what is known only from trying."""
+    with quiet(), asked():
+        defaults = maker.defaults
+        random = any(isinstance(x, keras.random.SeedGenerator) for x in vars(maker.make({})).values())
+    rate = "learning_rate" if "learning_rate" in defaults else None
+    subject = Keras(maker, maker.name, maker.options, defaults, rate, inspect.getdoc(maker.cls) or "", random)
+
+    def tried(dtype: type) -> Refused | None:
+        w: Array = np.ones((2, 2), dtype)
+        try:
+            subject.run(Trial({"w": w}, [{"w": w}]))
+        except Refused as refused:
+            return refused
+        return None
+
+    if wrong := tried(np.float32):
+        raise wrong
+    subject.double = tried(np.float64) is None
+    return subject

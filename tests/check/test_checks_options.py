@@ -1,0 +1,172 @@
+"""Whether options count, and do what their names say: what the zoo does not have."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from check.zoo.torch_sound import SGD, AdamW, Group
+from polyak.check.checks.effects import effects
+from polyak.check.checks.options import options
+from polyak.check.checks.values import opening, others, pairs, variations
+from polyak.check.drivers.torch import of_class
+from polyak.check.finding import Outcome
+from polyak.check.identification import identify
+from polyak.check.identity import Identity
+from polyak.check.trial import Subject
+
+UNKNOWN = Identity("unknown")
+
+
+def torch_subject(cls: Any, **given: Any) -> Subject:
+    return of_class(cls, f"here:{cls.__name__}", given)
+
+
+def found(outcome: Outcome) -> list[str | None]:
+    assert (outcome.status == "fail") == bool(outcome.findings)
+    return [finding.option for finding in outcome.findings]
+
+
+def test_other_values_do_not_repeat_and_keep_the_kind_of_a_count() -> None:
+    for value in (0, 1, 5, 0.9, 1e-8, -0.8, True, float("inf")):
+        tried = list(others(value))
+        assert tried
+        assert len(set(tried)) == len(tried)
+        assert value not in tried
+    assert list(others(False)) == [True]
+    assert list(others(5))[:2] == [6, 2]
+    assert max(others(1e-8)) >= 1  # far above: an eps counts at last
+
+
+def test_what_is_varied_of_an_option() -> None:
+    assert variations("foreach", False) == []
+    assert variations("log_every", 5) == []
+    assert variations("betas", None) == []
+    assert variations("decay", "coupled") == []
+    assert variations("momentum", None) == [("momentum", [0.9, 0.5])]
+    (first, values), (second, _) = variations("betas", (0.9, 0.999))
+    assert (first, second) == ("betas[0]", "betas[1]")
+    assert all(isinstance(value, tuple) and value[1] == 0.999 for value in values)
+
+
+def test_settings_name_only_options_that_there_are() -> None:
+    assert opening({"lr": 0.1}) == []
+    assert {"momentum": 0.9} in opening({"lr": 0.1, "momentum": 0.0})
+    assert all("nesterov" not in setting for setting in pairs({"lr": 0.1, "nesterov": False}, "nesterov", "lr"))
+    assert {"weight_decay": 0.1, "lr": 0.5, "b": True} in list(pairs({"lr": 1.0, "weight_decay": 0.0, "b": False}, "c", "lr"))
+
+
+@pytest.mark.parametrize("name", ["SGD", "Adam", "AdamW", "NAdam", "RMSprop", "Rprop", "Adafactor", "ASGD", "Adadelta"])
+def test_all_options_of_torch_count(name: str) -> None:
+    outcome = options(torch_subject(getattr(torch.optim, name)), UNKNOWN)
+    assert outcome.status == "pass", outcome.findings
+    assert ("t0 counts in an average" in " ".join(outcome.notes)) == (name == "ASGD")
+
+
+class Third(SGD):
+    """The last of these options counts where both others are set."""
+
+    def __init__(
+        self, params: Any, lr: float = 0.1, *, on: bool = False, amount: float = 0.0, half: bool = False, idle: int = 3
+    ) -> None:
+        super().__init__(params, lr)
+        self.on, self.amount, self.half, self.idle = on, amount, half, idle
+
+    def gradient(self, p: torch.Tensor) -> torch.Tensor:
+        return super().gradient(p) * (1 + self.on * self.amount * (0.5 if self.half else 1))
+
+
+class Second(Third):
+    def __init__(self, params: Any, lr: float = 0.1, *, on: bool = True, amount: float = 0.0, half: bool = False) -> None:
+        super().__init__(params, lr, on=on, amount=amount, half=half)
+
+
+def test_an_option_counts_if_it_does_with_another_value_of_any_other() -> None:
+    assert found(options(torch_subject(Second), UNKNOWN)) == []
+    outcome = options(torch_subject(Third, on=True), Identity("momentum"))
+    assert found(outcome) == ["idle"]
+    wrong, right = outcome.findings[0].trials
+    assert wrong.options == {"idle": 4}
+    assert right.options == {}
+    outcome = options(torch_subject(Third, on=True), UNKNOWN)
+    assert found(outcome) == []
+    assert outcome.notes == ("idle changed nothing in these trials; it may count elsewhere.",)
+
+
+def test_what_refuses_other_values_or_has_no_given_gradients_is_not_judged() -> None:
+    class Fixed(Third):
+        def __init__(self, params: Any, lr: float = 0.1, *, idle: int = 3) -> None:
+            if idle != 3:
+                raise ValueError("3, nothing else")
+            super().__init__(params, lr)
+
+    outcome = options(torch_subject(Fixed), UNKNOWN)
+    assert found(outcome) == []
+    assert "refused: idle" in outcome.evidence
+    assert options(torch_subject(torch.optim.LBFGS), UNKNOWN).status == "not applicable"
+
+
+class Wrong(SGD):
+    """With the options that these tests break."""
+
+    def __init__(self, params: Any, lr: float = 0.1, momentum: float = 0.0, dampening: float = 0.0, **given: Any) -> None:
+        super().__init__(params, lr, momentum, dampening, **given)
+
+
+class Squared(Wrong):
+    def remember(self, p: torch.Tensor, g: torch.Tensor, group: Group) -> torch.Tensor:
+        return super().remember(p, g, {**group, "momentum": group["momentum"] ** 2})
+
+
+class DampedTwice(Wrong):
+    def remember(self, p: torch.Tensor, g: torch.Tensor, group: Group) -> torch.Tensor:
+        return super().remember(p, g, {**group, "dampening": group["dampening"] * (2 - group["dampening"])})
+
+
+class HalfNesterov(Wrong):
+    def __init__(self, params: Any, lr: float = 0.1, momentum: float = 0.0, *, nesterov: bool = False) -> None:
+        super().__init__(params, lr, momentum, nesterov=nesterov)
+
+    def direction(self, v: torch.Tensor, g: torch.Tensor, group: Group) -> torch.Tensor:
+        return g + v * group["momentum"] / 2 if group["nesterov"] else v
+
+
+class Growing(AdamW):
+    def update(self, p: torch.Tensor, g: torch.Tensor, group: Group) -> None:
+        super().update(p, g, {**group, "weight_decay": -group["weight_decay"]})
+
+
+class RootOfTheRate(AdamW):
+    def update(self, p: torch.Tensor, g: torch.Tensor, group: Group) -> None:
+        super().update(p, g, {**group, "lr": group["lr"] ** 0.5})
+
+
+@pytest.mark.parametrize(
+    ("cls", "option"),
+    [
+        (Squared, "momentum"),
+        (DampedTwice, "dampening"),
+        (HalfNesterov, "nesterov"),
+        (Growing, "weight_decay"),
+        (RootOfTheRate, "lr"),
+    ],
+)
+def test_an_effect_of_another_kind_is_found_where_the_option_is_not_set(cls: Any, option: str) -> None:
+    subject = torch_subject(cls)
+    assert found(effects(subject, identify(subject))) == [option]
+
+
+@pytest.mark.parametrize(
+    ("cls", "given"),
+    [
+        (torch.optim.SGD, {}),
+        (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01}),
+        (torch.optim.SGD, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5, "maximize": True}),
+        (torch.optim.Adam, {"weight_decay": 0.1}),
+        (torch.optim.Rprop, {}),
+        (torch.optim.Muon, {}),
+    ],
+)
+def test_options_of_torch_do_what_they_say(cls: Any, given: dict[str, Any]) -> None:
+    subject = torch_subject(cls, **given)
+    assert found(effects(subject, identify(subject))) == []

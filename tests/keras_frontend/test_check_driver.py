@@ -1,0 +1,295 @@
+"""The driver of Keras: trials come to the weights that users of Keras get, on the backend of this process."""
+
+import ast
+import contextlib
+import io
+import itertools
+import warnings
+
+import keras
+import ml_dtypes
+import numpy as np
+import pytest
+
+import polyak.keras
+from keras_support import BACKEND, on_tensorflow
+from polyak.check.drivers.keras import of_class, of_factory
+from polyak.check.drivers.keras.backends import STEPS
+from polyak.check.trial import Group, NotOffered, Refused, Resume, Rows, Trial
+
+if BACKEND == "jax":
+    import jax
+
+RNG = np.random.default_rng(0)
+W = {"b": RNG.standard_normal((2, 2)), "a": RNG.standard_normal(3)}
+G = [{name: RNG.standard_normal(w.shape) for name, w in W.items()} for _ in range(5)]
+COMPILED = list(STEPS)[1:]
+
+
+def trial(dtype="float32", **more):
+    return Trial({n: w.astype(dtype) for n, w in W.items()}, [{n: g.astype(dtype) for n, g in gs.items()} for gs in G], **more)
+
+
+def sgd(**options):
+    return of_class(keras.optimizers.SGD, "keras.optimizers:SGD", {"learning_rate": 0.1, "momentum": 0.9, **options})
+
+
+def momentum(**options):
+    given = {"learning_rate": 0.1, "momentum": 0.9, "velocity": "step", **options}
+    return of_class(polyak.keras.Momentum, "polyak.keras:Momentum", given)
+
+
+def heavy_ball(lr=0.1, m=0.9, gradients=G):
+    """The weights after each step, in float64. Numbers or one for each step. The velocity is in units of steps, as in Keras."""
+    lrs, ms = np.broadcast_to(lr, 5), np.broadcast_to(m, 5)
+    w, v = {n: x.copy() for n, x in W.items()}, dict.fromkeys(W, 0.0)
+    seen = []
+    for g, lr_now, m_now in zip(gradients, lrs, ms, strict=True):
+        v = {n: m_now * v[n] + lr_now * g[n] if n in g else v[n] for n in W}
+        w = {n: w[n] - v[n] if n in g else w[n] for n in W}
+        seen.append(w)
+    return {n: np.stack([each[n] for each in seen]) for n in W}
+
+
+def assert_weights(trajectory, expected, rtol):
+    for name, w in expected.items():
+        np.testing.assert_allclose(trajectory.after[name], w, rtol=rtol, atol=rtol)
+
+
+# Rounding of five steps of numbers around 1.
+CLOSE = {"float32": 1e-6, "float64": 1e-14}
+
+
+@pytest.mark.parametrize("implementation", ["", *STEPS])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_weights_are_those_of_the_rule(dtype, implementation):
+    for subject in (sgd(), momentum()):
+        found = subject.run(trial(dtype, implementation=implementation))
+        assert found.after["a"].dtype == dtype
+        # Of Keras's own, ops.cast(0.9, "float64") on TensorFlow is 0.9 in float32.
+        through_float32 = BACKEND == "tensorflow" and subject.name.startswith("keras")
+        assert_weights(found, heavy_ball(), 1e-6 if through_float32 else CLOSE[dtype])
+        np.testing.assert_array_equal(found.before["a"][1:], found.after["a"][:-1])
+        np.testing.assert_array_equal(found.gradients["b"], G[-1]["b"].astype(dtype))
+        assert found.compilations == (1 if implementation in COMPILED else None)
+    assert keras.config.floatx() == "float32"
+
+
+def test_a_loop_of_ones_own_comes_to_the_same_bits():
+    optimizer = keras.optimizers.Adam(0.1)
+    variables = [keras.Variable(w, dtype="float32", name=name) for name, w in W.items()]
+    for g in G:
+        optimizer.apply([keras.ops.convert_to_tensor(x, "float32") for x in g.values()], variables)
+    found = of_class(keras.optimizers.Adam, "keras.optimizers:Adam", {"learning_rate": 0.1}).run(trial())
+    np.testing.assert_array_equal(found.after["a"][-1], keras.ops.convert_to_numpy(variables[1]))
+    assert sorted(found.state) == ["", "a", "b"]
+    assert found.state["a"].keys() == {"momentum", "velocity"}
+    assert found.state["a"]["velocity"].shape == (3,)
+    assert int(found.state[""]["iteration"]) == 5
+
+
+def test_dtypes_are_kept():
+    found = momentum().run(trial(ml_dtypes.bfloat16))
+    assert found.after["a"].dtype == ml_dtypes.bfloat16
+    assert found.gradients["a"].dtype == ml_dtypes.bfloat16
+    assert found.state["a"]["velocity"].dtype == np.float32
+    assert sgd().run(trial(ml_dtypes.bfloat16)).state["a"]["momentum"].dtype == ml_dtypes.bfloat16
+
+
+# On torch, Polyak's learn the layout of their tensors in the first step, and are made anew.
+@pytest.mark.parametrize("make", [sgd] if BACKEND == "torch" else [sgd, momentum])
+@pytest.mark.parametrize("implementation", STEPS)
+def test_an_instance_that_is_used_again_is_as_new(implementation, make):
+    subject = make()
+    first = subject.run(trial(implementation=implementation))
+    ready = list(subject._ready._ready)
+    assert ready[0][0][1] == implementation
+    again = subject.run(trial(implementation=implementation))
+    assert list(subject._ready._ready) == ready
+    for name in W:
+        np.testing.assert_array_equal(first.after[name], again.after[name])
+    assert again.compilations == first.compilations
+
+
+class Remembers(keras.optimizers.Optimizer):
+    """Step by the count of steps, in Python."""
+
+    calls = 0
+
+    def update_step(self, gradient, variable, learning_rate):
+        self.calls += 1
+        self.assign_sub(variable, keras.ops.cast(learning_rate, variable.dtype) * gradient * float(self.calls))
+
+
+def test_an_instance_that_remembers_more_than_variables_is_not_used_again():
+    subject = of_class(Remembers, "here:Remembers", {"learning_rate": 0.1})
+    one, two = (subject.run(trial()) for _ in range(2))
+    if BACKEND != "torch":  # which has another hook than update_step
+        assert not subject._ready._ready
+    np.testing.assert_array_equal(one.after["a"], two.after["a"])
+
+
+CHANGES = {0: {"momentum": 0.5}, 2: {"learning_rate": 0.02}, 4: {"learning_rate": 0.3, "momentum": 0.8}}
+CHANGED = {"lr": [0.1, 0.1, 0.02, 0.02, 0.3], "m": [0.5, 0.5, 0.5, 0.5, 0.8]}
+
+
+@pytest.mark.parametrize("implementation", STEPS)
+def test_options_change_in_use_without_compiling_again(implementation):
+    for subject in (momentum(), momentum().scheduler()):
+        found = subject.run(trial(changes=CHANGES, implementation=implementation))
+        assert_weights(found, heavy_ball(**CHANGED), CLOSE["float32"])
+        assert found.compilations == (1 if implementation in COMPILED else None)
+        assert_weights(subject.run(trial()), heavy_ball(), CLOSE["float32"])
+
+
+@pytest.mark.parametrize("implementation", COMPILED)
+def test_keras_own_momentum_cannot_be_changed_in_compiled_code(implementation):
+    found = sgd().run(trial(changes={2: {"momentum": 0.1}}, implementation=implementation))
+    assert_weights(found, heavy_ball(), CLOSE["float32"])
+    assert_weights(sgd().run(trial(changes={2: {"momentum": 0.1}})), heavy_ball(m=[0.9, 0.9, 0.1, 0.1, 0.1]), CLOSE["float32"])
+
+
+def test_changes_that_cannot_be_made_are_refused():
+    with pytest.raises(Refused, match="nothing"):
+        sgd().run(trial(changes={1: {"nothing": True}}))
+    with pytest.raises(Refused, match="fixed"):
+        momentum().run(trial(changes={1: {"nesterov": True}}))
+
+
+def test_factories():
+    subject = of_factory(lambda: keras.optimizers.SGD(0.1, momentum=0.9, weight_decay=0.01))
+    assert subject.name.endswith(":SGD")
+    assert {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.01}.items() <= subject.defaults.items()
+    found = subject.run(trial(options={"weight_decay": None, "momentum": 0.5}))
+    assert_weights(found, heavy_ball(m=0.5), CLOSE["float32"])
+    with pytest.raises(Refused, match="b1"):
+        subject.run(trial(options={"b1": 1.0}))
+
+
+def test_what_is_known_of_a_subject():
+    subject = momentum()
+    assert (subject.framework, subject.rate, subject.double, subject.closure) == ("keras", "learning_rate", True, False)
+    assert subject.implementations == tuple(STEPS)
+    # Those too that are behind **base.
+    assert {
+        "nesterov": False,
+        "weight_decay": None,
+        "cautious": False,
+        "learning_rate": 0.1,
+    }.items() <= subject.defaults.items()
+    assert subject.documentation.startswith("Gradient descent with momentum")
+    with pytest.raises(Refused, match="momentum"):
+        momentum(momentum=2.0)
+
+
+def test_held_weights():
+    found, free = (sgd().run(trial("float64", held=held)) for held in (True, False))
+    np.testing.assert_array_equal(found.before["a"], np.stack(5 * [W["a"]]))
+    np.testing.assert_allclose(found.steps("a"), free.steps("a"), rtol=1e-12, atol=1e-14)  # rounding
+
+
+def test_missing_gradients():
+    gradients = [{n: g[n].astype("float32") for n in (W if i != 2 else ["a"])} for i, g in enumerate(G)]
+    found = sgd().run(Trial(trial().weights, gradients))
+    assert_weights(found, heavy_ball(gradients=[{n: G[i][n] for n in g} for i, g in enumerate(gradients)]), CLOSE["float32"])
+
+
+@on_tensorflow
+@pytest.mark.parametrize("implementation", ["eager", "graph"])
+def test_sparse_gradients(implementation):
+    w = np.ones((3, 2), "float32")
+    rows = Rows(np.array([0, 2]), np.array([[1, 2], [3, 4]], "float32"))
+    dense = np.array([[1, 2], [0, 0], [3, 4]], "float32")
+    found, expected = (sgd().run(Trial({"w": w}, 3 * [{"w": g}], implementation=implementation)) for g in (rows, dense))
+    np.testing.assert_allclose(found.after["w"], expected.after["w"], rtol=1e-6)  # rounding
+    np.testing.assert_array_equal(found.gradients["w"].values, rows.values)
+
+
+def test_what_keras_does_not_have_is_not_offered():
+    w = np.ones((2, 2), "float32")
+    cases = [{"groups": (Group(("w",), {}),)}, {"strided": True}]
+    if BACKEND != "tensorflow":
+        cases.append({"gradients": [{"w": Rows(np.array([0]), w[:1])}]})
+    for more in cases:
+        with pytest.raises(NotOffered):
+            sgd().run(Trial({"w": w}, **{"gradients": [{"w": w}], **more}))
+
+
+RESUMES = [
+    Resume(step, how, order, unharmed)
+    for step, (how, order), unharmed in itertools.product(
+        [0, 2], [("load", None), ("load", ("a", "b")), ("copy", None), ("pickle", None)], [False, True]
+    )
+]
+
+
+def test_training_goes_on_in_another_instance():
+    subject = sgd()
+    straight = subject.run(trial())
+    for resume in RESUMES:
+        if resume.order:
+            with pytest.raises(Refused, match="shape"):  # Keras loads by position
+                subject.run(trial(resume=resume))
+            continue
+        found = subject.run(trial(resume=resume))
+        for name in W:
+            np.testing.assert_array_equal(found.after[name], straight.after[name])
+
+
+@pytest.mark.parametrize("implementation", COMPILED)
+def test_training_goes_on_in_compiled_code(implementation):
+    straight, found = (
+        sgd().run(trial(implementation=implementation, resume=r)) for r in (None, Resume(2, "pickle", None, True))
+    )
+    np.testing.assert_array_equal(found.after["a"], straight.after["a"])
+
+
+def test_two_trials_together():
+    subject = momentum()
+    first, second = trial(), trial(options={"learning_rate": 0.3}, implementation=[*COMPILED, ""][0])
+    for pair in ((first, second), (first, first), (second, second)):
+        for found, alone in zip(subject.together(*pair), map(subject.run, pair), strict=True):
+            np.testing.assert_array_equal(found.after["a"], alone.after["a"])
+
+
+SAME = {"a": np.float32([1, 2]), "b": np.float32([3, 4])}
+EMPTY = np.zeros((0, 3), "float32")
+SCRIPTS = [
+    (sgd, trial()),
+    (momentum, trial("float64", implementation=[*COMPILED, "eager"][-2 if len(COMPILED) > 1 else 0], changes=CHANGES)),
+    (lambda: sgd().scheduler(), trial(changes={2: {"learning_rate": 0.02}}, held=True)),
+    (sgd, trial(ml_dtypes.bfloat16, options={"nesterov": True}, implementation=COMPILED[-1] if COMPILED else "")),
+    (sgd, Trial({"w": np.float64([1, 2])}, 3 * [{"w": np.float64([0.1, 0.2])}])),
+    (
+        lambda: of_factory(lambda: polyak.keras.AggMo(0.1, (0.0, 0.9))),
+        Trial({**SAME, "e": EMPTY}, 4 * [{**SAME, "e": EMPTY}]),
+    ),
+    (sgd, Trial(SAME, [SAME, {"a": SAME["b"]}, SAME])),
+    *((sgd, Trial(SAME, 4 * [SAME], resume=resume)) for resume in RESUMES[8:]),
+    *((sgd, Trial(SAME, 4 * [SAME], implementation=i, resume=RESUMES[9])) for i in COMPILED),
+    (sgd, Trial(SAME, 4 * [SAME], resume=Resume(4, "load", ("b", "a")))),
+]  # fmt: skip
+if BACKEND == "tensorflow":
+    SCRIPTS.append(
+        (sgd, Trial({"w": np.ones((3, 2), "float32")}, 3 * [{"w": Rows(np.array([0, 2]), np.ones((2, 2), "float32"))}]))
+    )
+
+
+def test_scripts_come_to_the_weights_of_their_trials():
+    floatx = keras.config.floatx()
+    for make, t in SCRIPTS:
+        subject, printed = make(), io.StringIO()
+        try:
+            with contextlib.redirect_stdout(printed), warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of missing gradients
+                exec(compile(subject.script(t), "script", "exec"), {})  # noqa: S102  (what is tested)
+        finally:
+            keras.config.set_floatx(floatx)
+            if BACKEND == "jax":
+                jax.config.update("jax_enable_x64", False)
+        lines = [ast.literal_eval(line.replace("] [", "], [") + ",") for line in printed.getvalue().splitlines()]
+        found = subject.run(t)
+        assert len(lines) == len(t.gradients)
+        for i, name in enumerate(t.weights):
+            weights = np.array([line[i] for line in lines]).reshape(found.after[name].shape)
+            np.testing.assert_array_equal(weights.astype(found.after[name].dtype), found.after[name])
