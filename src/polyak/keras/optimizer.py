@@ -1,13 +1,11 @@
 """What the Keras front-ends of all methods have in common: storage, hyperparameters and the hooks of Keras's base class."""
 
-import json
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 from keras.optimizers.schedules import LearningRateSchedule
 
@@ -17,13 +15,11 @@ from polyak.keras.backend import NAME, backend
 from polyak.keras.groups import Groups, deserialized, path_of, serialized
 from polyak.keras.guard import Guard
 from polyak.keras.hyperparameters import Common, Varying, checked
+from polyak.keras.names import NAMES, check_order, written
 from polyak.keras.values import Plan, compute_dtype, is_complex
 from polyak.methods import Method
 from polyak.rules import Rule
 from polyak.update import Update, pipeline
-
-# What the names of the variables are saved under, beside the numbers under which Keras saves the optimizer's own.
-_NAMES = "names"
 
 # Part of the compiled step, where a later assignment would have no effect.
 _FIXED = ("weight_decay", "decay", "cautious", "cautious_decay", "finite", "groups", "global_clipnorm")
@@ -198,7 +194,7 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
         for key, value in (self._recorder._without(own) if self._recorder else own).items():
             store[key] = value
         if self.built:
-            store[_NAMES] = np.frombuffer(json.dumps(self._names()).encode(), np.uint8)
+            store[NAMES] = written(self._names())
 
     def load_own_variables(self, store: Any) -> None:
         """Load the state of this optimizer.
@@ -207,22 +203,14 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
             ValueError: It was saved with the same variables in another order: Keras loads by position.
         """
         saved = {key: store[key] for key in store.keys()}  # noqa: SIM118  (no dict)
-        if (written := saved.pop(_NAMES, None)) is not None:
-            self._check_order(json.loads(np.asarray(written).tobytes()))
+        names = saved.pop(NAMES, None)
+        if names is not None and self.built:
+            check_order(names, self._names())
         super().load_own_variables(self._recorder._with(saved) if self._recorder else saved)
         self._forget_last_learning_rate()
 
     def _names(self) -> list[str]:
         return list(map(path_of, self._trainable_variables))
-
-    def _check_order(self, saved: list[str]) -> None:
-        """Refuse names that are known in another order. Others may be those that Keras has made up, in their order."""
-        names = self._names() if self.built else saved
-        if saved != names and sorted(saved) == sorted(names):
-            raise ValueError(
-                f"The state was saved with the variables in the order {', '.join(saved)}, and this optimizer was built with "
-                f"{', '.join(names)}. Build it in the order of the saved state, or use polyak.state, which goes by the names."
-            )
 
     # The step.
 
