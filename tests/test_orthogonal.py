@@ -249,6 +249,17 @@ def test_numpy_and_jax_agree_with_torch(shape: tuple[int, int]) -> None:
     assert not jax.jit(orthogonalise)(jnp.zeros(shape)).any()
 
 
+def test_jax_keeps_float64() -> None:
+    import jax
+    import jax.numpy as jnp
+
+    g = matrix((6, 7), seed=0)[0]
+    with jax.enable_x64(True):
+        ours = orthogonalise(jnp.asarray(g.numpy()))
+    # Rounding of float64, amplified as above; sums in float32 would be off by 1e-8 and more.
+    np.testing.assert_allclose(ours, orthogonalise(g).numpy(), rtol=0, atol=1e-12, strict=True)
+
+
 # Errors.
 
 
