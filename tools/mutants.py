@@ -64,6 +64,7 @@ EQUIVALENT = {
     "before - error  ->  error - before",
     "tuple(direction.shape)  ->  direction.shape",
     "tuple(G.shape)  ->  G.shape",
+    "tuple(shape)  ->  shape",
 }
 
 FLIPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
