@@ -55,7 +55,7 @@ def subject(name: str, options: dict[str, Any], dtype: str = "float64") -> Subje
     return found
 
 
-# As of linear rules: what the issue promises.
+# As of linear rules.
 WITHIN = {"float64": 1e-6, "float32": 1e-3}
 
 

@@ -10,25 +10,10 @@ import pytest
 import torch
 from ml_dtypes import bfloat16
 
+from check.trials import ADAM, SGD, TWO, drawn
 from polyak.check.drivers.loading import load, of
 from polyak.check.drivers.scripts import arguments, imported, joined, number, numbers, variables
 from polyak.check.trial import Group, Resume, Rows, Trial
-
-SGD = ("torch.optim:SGD", {"lr": 0.1, "momentum": 0.9})
-ADAM = ("torch.optim:Adam", {"lr": 0.1})
-
-
-def drawn(dtype: Any = np.float64, steps: int = 4, **shapes: tuple[int, ...]) -> dict[str, Any]:
-    """Weights and gradients."""
-    rng = np.random.default_rng(0)
-
-    def draw() -> dict[str, Any]:
-        return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
-
-    return {"weights": draw(), "gradients": [draw() for _ in range(steps)]}
-
-
-TWO = drawn(a=(3,), b=(2, 2))
 
 
 def printed(script: str) -> list[list[Any]]:

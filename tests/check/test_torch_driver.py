@@ -13,25 +13,10 @@ from ml_dtypes import bfloat16
 from numpy.testing import assert_array_equal
 
 import polyak.torch
+from check.trials import ADAM, SGD, TWO, drawn
 from polyak.check.drivers.loading import load, of
 from polyak.check.drivers.torch import of_class, of_factory
 from polyak.check.trial import Group, Refused, Resume, Rows, Trajectory, Trial
-
-SGD = ("torch.optim:SGD", {"lr": 0.1, "momentum": 0.9})
-ADAM = ("torch.optim:Adam", {"lr": 0.1})
-
-
-def drawn(dtype: Any = np.float64, steps: int = 4, **shapes: tuple[int, ...]) -> dict[str, Any]:
-    """Weights and gradients."""
-    rng = np.random.default_rng(0)
-
-    def draw() -> dict[str, Any]:
-        return {name: rng.standard_normal(shape).astype(dtype) for name, shape in shapes.items()}
-
-    return {"weights": draw(), "gradients": [draw() for _ in range(steps)]}
-
-
-TWO = drawn(a=(3,), b=(2, 2))
 
 
 def assert_same(one: Trajectory, two: Trajectory) -> None:
