@@ -174,6 +174,6 @@ def _has_branches(made: Any, state: Any) -> bool:
     try:
         with quiet():
             steps = jax.make_jaxpr(made.update)(w, state, w).jaxpr.eqns
-    except Exception:
+    except Exception:  # of any kind: a function of others, which may need more than this trial gives it
         return False
     return any(step.primitive.name in ("cond", "while", "scan") for step in steps)
