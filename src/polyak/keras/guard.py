@@ -47,6 +47,34 @@ class Guard:
         raise FloatingPointError(message)
 
 
+class Guarded:
+    """The part of an optimizer that tells of the steps that were left out."""
+
+    finite: str
+    _guard: Guard | None
+
+    @property
+    def skipped(self) -> int:
+        """How many steps were left out because a gradient was not finite; 0 with `finite="off"`.
+
+        Raises:
+            FloatingPointError: As `check_finite`.
+        """
+        self.check_finite()
+        return self._guard.skipped if self._guard else 0
+
+    def check_finite(self) -> None:
+        """Report steps that were left out since this was last called.
+
+        A loop that is not compiled calls it at each step, and fit() at its end.
+
+        Raises:
+            FloatingPointError: With `finite="error"`, if there were some: names the variables whose gradients were not finite.
+        """
+        if self._guard and self.finite == "error":
+            self._guard.report()
+
+
 class FiniteCheck(keras.callbacks.Callback):
     """Ends fit() after an epoch in which a step was left out by an optimizer with `finite="error"`.
 

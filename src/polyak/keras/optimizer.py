@@ -13,7 +13,7 @@ from polyak.arguments import check_cautious, check_decay, check_finite, check_le
 from polyak.groups import Given
 from polyak.keras.backend import NAME, backend
 from polyak.keras.groups import Groups, deserialized, path_of, serialized
-from polyak.keras.guard import Guard
+from polyak.keras.guard import Guard, Guarded
 from polyak.keras.hyperparameters import Common, Varying, checked
 from polyak.keras.names import NAMES, check_order, written
 from polyak.keras.values import Plan, compute_dtype, is_complex
@@ -25,7 +25,7 @@ from polyak.update import Update, pipeline
 _FIXED = ("weight_decay", "decay", "cautious", "cautious_decay", "finite", "groups", "global_clipnorm")
 
 
-class Optimizer(Varying, keras.optimizers.Optimizer):
+class Optimizer(Varying, Guarded, keras.optimizers.Optimizer):
     """A Keras optimizer that applies a method. A subclass names the method and takes its arguments.
 
     Args:
@@ -89,7 +89,7 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
         self.__dict__.update(decay=decay, cautious=cautious, cautious_decay=cautious_decay, finite=finite, groups=groups)
         self._rule = rule
         self._groups = own_groups
-        self._guard: Guard | None = None
+        self._guard = None
         self._store_numbers(given, [name for name in method.varying if name in rule.hyperparameters])
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -262,29 +262,6 @@ class Optimizer(Varying, keras.optimizers.Optimizer):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Update one variable. To `global_clipnorm` and `finite`, its gradient is all there is."""
         self._state.step(self._indices([variable]), [gradient], self._hyperparameters(learning_rate), self._iterations)
-
-    # Steps that were left out.
-
-    @property
-    def skipped(self) -> int:
-        """How many steps were left out because a gradient was not finite; 0 with `finite="off"`.
-
-        Raises:
-            FloatingPointError: As `check_finite`.
-        """
-        self.check_finite()
-        return self._guard.skipped if self._guard else 0
-
-    def check_finite(self) -> None:
-        """Report steps that were left out since this was last called.
-
-        A loop that is not compiled calls it at each step, and fit() at its end.
-
-        Raises:
-            FloatingPointError: With `finite="error"`, if there were some: names the variables whose gradients were not finite.
-        """
-        if self._guard and self.finite == "error":
-            self._guard.report()
 
     def finalize_variable_values(self, var_list: Any) -> None:
         """Put the moving averages in the place of the weights, if there are any, and report; fit() does it at its end."""
