@@ -199,15 +199,15 @@ def child(errors, work, *arguments):
 
 
 def wait(pid, folder, job):
-    """The exit code of a child, which gets a signal when the run's newest checkpoint is at a step, give or take some
-    milliseconds: in the middle of whatever it does then.
+    """The exit code of a child, which gets a signal some seconds after the run's newest checkpoint is at a step or a later one:
+    in the middle of whatever it does then.
     """
     ended, status = 0, 0
     while "signal" in job and latest(folder) < job["at"] and not ended:
         ended, status = os.waitpid(pid, os.WNOHANG)
         time.sleep(0.001)
     if "signal" in job and not ended:
-        time.sleep(job["at"] % 7 / 1000)
+        time.sleep(job.get("delay", 0))
         os.kill(pid, job["signal"])
     return os.waitstatus_to_exitcode(status if ended else os.waitpid(pid, 0)[1])
 

@@ -89,6 +89,9 @@ def test_a_goal_is_reached_at_the_first_step_that_shows_it(tmp_path):
     assert at.grain(run) == 4
     assert Goal("val_loss", 1.0).grain(run) == 100
     assert str(Goal("val_accuracy", 0.98)) == "val_accuracy >= 0.98"
+    few = read(record(tmp_path / "few", lr=0.02, steps=60, every=25, epochs=6))
+    assert Goal("loss", few.epochs["loss"][3]).step(few) == 40  # by epochs, of which there are more
+    assert Goal("loss", 1.0).grain(few) == 10
 
 
 def test_the_goal_that_nobody_named_is_the_hardest_that_all_reach(tmp_path):

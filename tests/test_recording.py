@@ -19,11 +19,11 @@ from polyak.train.recording.window import Window, has_running_means, is_mean
 
 
 @pytest.mark.parametrize(
-    ("steps", "every"), [(1, 1), (79, 1), (80, 2), (750, 18), (1000, 25), (25_000, 25), (25_001, 26), (1_000_000, 1000)]
+    ("steps", "every"), [(0, 1), (1, 1), (24, 24), (25, 25), (350, 25), (25_000, 25), (25_001, 26), (1_000_000, 1000)]
 )
 def test_a_run_has_some_rows_and_not_too_many(steps, every):
     assert automatic(steps) == every
-    assert min(40, steps) <= steps // every <= 1000
+    assert min(1, steps) <= steps // every <= max(1, min(steps / 25, 1000))  # half a step more for one in 25 is 2 %
 
 
 # Means since the last row
@@ -136,8 +136,7 @@ class Steps:
     capacity = 2
 
     def __init__(self, optimizer, every):
-        assert optimizer is not None
-        self.period = every
+        self.period = every * (optimizer.gradient_accumulation_steps or 1)
         self.made = self.read_until = 0  # set by `train`
 
     def read(self):
@@ -277,6 +276,14 @@ def test_a_run_that_is_shorter_than_the_interval_has_a_header(tmp_path, job):
     whole(tmp_path, job)
     assert rows(tmp_path / "steps.csv") == []
     assert (tmp_path / "steps.csv").read_text().startswith("step,epoch,loss,accuracy,learning_rate")
+
+
+@pytest.mark.parametrize(("accumulated", "last"), [(None, "18"), (4, "16")])
+def test_a_short_run_has_the_row_of_its_last_update(accumulated, last, tmp_path, job):
+    job.options.record = 0
+    job.optimizer.gradient_accumulation_steps = accumulated
+    whole(tmp_path, job)
+    assert [row["step"] for row in rows(tmp_path / "steps.csv")] == [last]
 
 
 def test_a_task_without_a_main_metric_has_no_column_of_it(tmp_path, job):

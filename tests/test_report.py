@@ -8,8 +8,9 @@ import pytest
 
 from polyak import report
 from polyak.cli import dispatch
-from polyak.report.charts import shortened
+from polyak.report.charts import FEW, shortened
 from polyak.report.curves import curves
+from polyak.report.figures import motion, scores
 from polyak.report.measures import fall, fullness_of_noise, own_share
 from polyak.report.reading import reading
 from polyak.report.reading.statement import OPPOSED
@@ -50,6 +51,19 @@ def test_a_run_without_recorded_steps_has_a_report(tmp_path):
     page = (folder / "report.html").read_text()
     assert "not ended" in page
     assert "0 recorded steps are too few" in page
+
+
+@pytest.mark.parametrize(("steps", "every", "epochs"), [(20, 25, 5), (24, 24, 3), (350, 25, 30), (350, 25, 7), (400, 4, 4)])
+def test_few_recorded_steps_make_a_curve_and_are_marked(steps, every, epochs, tmp_path):
+    folder = record(tmp_path / "run", steps=steps, every=every, epochs=epochs)
+    report.write(folder)
+    run = read(folder)
+    training = next(scores(run)).figure.data[0]
+    assert len(training.x) == max(steps // every, epochs)  # what there is more of
+    several = [chart.figure.data for chart in motion(run)] if steps >= every else []
+    for line in (line for data in several for line in data):
+        assert ("markers" in line.mode) == (len(line.x) < FEW)
+    assert len(several) == (0 if steps < every else 3 if steps == every else 4)  # of one row there is no change of the loss
 
 
 @pytest.mark.parametrize(
@@ -181,7 +195,8 @@ CASES = {
         "yes no yes no yes",
     ),
     "steps below the last bit": ({"lr": 1e-10}, "yes no yes no yes"),
-    "too short": ({"steps": 40}, "? ? ? ? ?"),
+    "too short": ({"steps": 36}, "? ? ? ? ?"),
+    "long enough for medians, not for shares": ({"lr": 0.001, "steps": 350, "every": 25}, "? ? yes ? no"),
     "signs": ({"lion": True, "lr": 0.003}, "yes no ? no no"),
 }
 

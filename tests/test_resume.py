@@ -3,10 +3,13 @@
 import csv
 import json
 import os
+import random
+import secrets
 import shutil
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -195,10 +198,15 @@ OPTIONS = {
     "torch": {"optimizer": "aggmo", "settings": {"weight_decay": 1e-3, "decay": "coupled"}},
 }
 COMMON = {"epochs": EPOCHS, "checkpoint": "3 steps", "record": 2}
+CHECKPOINTS = 4  # of an epoch
 
 
 class Worker:
-    """A process that makes runs with one framework."""
+    """A process that makes runs with one framework.
+
+    Attributes:
+        start, gap: Seconds that a run took here until its first checkpoint, about, and from one checkpoint to the next.
+    """
 
     def __init__(self, backend, folder):
         words = (sys.executable, Path(__file__).with_name("resume_worker.py"), backend, folder)
@@ -218,6 +226,14 @@ class Worker:
     def begin(self, name, **more):
         return self.do("begin", name, options=COMMON | OPTIONS[self.backend], **more)
 
+    def whole(self):
+        """Make the run that is never stopped."""
+        began = time.monotonic()
+        assert self.begin("whole") == (0, EPOCHS * STEPS), self.end()
+        first, *_, last = csv.DictReader((self.folder / "whole" / "timing.csv").read_text().splitlines())
+        later = float(last["seconds"]) - float(first["seconds"])
+        self.start, self.gap = time.monotonic() - began - later, later / (EPOCHS - 1) / CHECKPOINTS
+
     def error(self):
         """The last error that ended a run."""
         return (self.folder / "error").read_text()
@@ -235,8 +251,7 @@ def workers(tmp_path_factory):
     def of(backend):
         if backend not in started:
             started[backend] = worker = Worker(backend, tmp_path_factory.mktemp(backend))
-            code = worker.begin("whole")
-            assert code == (0, EPOCHS * STEPS), worker.end()
+            worker.whole()
         return started[backend]
 
     yield of
@@ -275,19 +290,44 @@ def test_every_framework_gets_the_batches_of_the_order_from_wherever_it_begins(w
     assert worker.do("batches")[0] == 0, worker.end()
 
 
-def test_a_run_that_was_killed_ends_with_the_bits_of_one_that_was_not(worker):
-    run = worker.folder / "killed"
-    code, step = worker.begin("killed", at=4, signal=signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    code, step = worker.do("go on", "killed", at=step + 5, signal=signal.SIGKILL)
-    assert code == -signal.SIGKILL
-    code, step = worker.do("go on", "killed", at=step + 4, signal=signal.SIGTERM)
-    assert code == 143
-    assert step < EPOCHS * STEPS
+def sitting(worker, step, **more):
+    """Go on with the run "killed", whose newest checkpoint is at a step, or, if it has none, begin it anew."""
+    if step >= 0:
+        return worker.do("go on", "killed", **more)
+    if (worker.folder / "killed").exists():
+        assert worker.do("go on", "killed") == (FAILED, -1)
+        assert "Begin a new run." in worker.error() or "begin a new run with --config" in worker.error()
+        shutil.rmtree(worker.folder / "killed")
+    return worker.begin("killed", **more)
+
+
+def moment(worker, step, rng):
+    """A moment for a signal to a run whose newest checkpoint is at a step: while it starts, or later, up to three quarters of
+    its way. What is drawn is the step, and the part of the time from one checkpoint to the next.
+    """
+    part = rng.random()
+    if rng.random() < 0.2:
+        return {"at": step, "delay": part * worker.start}
+    last = EPOCHS * STEPS * 3 // 4
+    return {"at": rng.randrange(min(step, last) + 1, last + 2), "delay": part * worker.gap}
+
+
+def test_a_run_that_was_killed_at_random_moments_ends_with_the_bits_of_one_that_was_not(worker):
+    seed = int(os.environ.get("POLYAK_KILL_SEED", 0)) or secrets.randbits(32)
+    print(f"POLYAK_KILL_SEED={seed} draws the same moments again")  # noqa: T201  (pytest shows it if the test fails)
+    rng = random.Random(seed)  # noqa: S311  (no secret)
+    run, step = worker.folder / "killed", -1
+    for _ in range(2):
+        code, step = sitting(worker, step, signal=signal.SIGKILL, **moment(worker, step, rng))
+        assert code in (-signal.SIGKILL, 0)  # 0 where the machine was busy with others, and the run over before the signal
+    # Another signal, once there are two checkpoints. Where it comes when all is done, it is too late to be caught.
+    at, delay = max(step + rng.randint(1, 5), 4), rng.random() * worker.gap
+    code, step = sitting(worker, step, signal=signal.SIGTERM, at=at, delay=delay)
+    assert code in (143, 0, -signal.SIGTERM)
 
     # What was saved is restored to the bit: written again before the next step, it makes the same files.
     assert worker.do("again", "killed")[0] == 0, worker.end()
-    (*_, newest) = sorted((run / "checkpoints").iterdir())
+    (*_, before, newest) = sorted((run / "checkpoints").glob("step-*"))
     for name in ("weights.npz", "optimizer.safetensors", "random.json"):
         assert (run / "again" / name).read_bytes() == (newest / name).read_bytes(), name
     with np.load(newest / "weights.npz") as saved:
@@ -295,12 +335,12 @@ def test_a_run_that_was_killed_ends_with_the_bits_of_one_that_was_not(worker):
         assert any("seed" in name for name in saved.files)
         assert any("moving_variance" in name for name in saved.files)
 
-    # The last sitting begins from the checkpoint before, since this one is damaged.
+    # The last sitting begins from the checkpoint before, since this one is damaged, and the run is not known to be over.
     flip(newest / "weights.npz")
+    (run / "result.json").unlink(missing_ok=True)
     assert worker.do("go on", "killed") == (0, EPOCHS * STEPS)
     assert_same(run, worker.folder / "whole")
-    steps = [json.loads((run / "environment.json").read_text())["sittings"][i]["step"] for i in (-2, -1)]
-    assert steps[0] <= steps[1] < step
+    assert json.loads((run / "environment.json").read_text())["sittings"][-1]["step"] == int(before.name[-9:])
 
 
 def test_a_run_moves_to_another_framework(workers):

@@ -75,6 +75,17 @@ def test_discard_removes_only_a_folder_in_which_nothing_was_recorded(tmp_path):
     assert (tmp_path / "full" / "config.toml").exists()
 
 
+def test_the_folder_of_all_runs_goes_with_the_last_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = (folder.create(None, "digits") for _ in range(2))
+    folder.discard(first)
+    assert second.is_dir()
+    folder.discard(second)
+    assert list(tmp_path.iterdir()) == []
+    folder.discard(folder.create(tmp_path / "mine" / "run", "digits"))
+    assert (tmp_path / "mine").is_dir()  # which may have been there before
+
+
 def test_a_folder_is_for_one_process_at_a_time(tmp_path):
     with folder.locked(tmp_path), pytest.raises(folder.BusyError, match="another process trains in"), folder.locked(tmp_path):
         pass

@@ -37,7 +37,8 @@ class Goal:
     def step(self, run: Recorded) -> float:
         """The first step after which a run is there; NaN where it never is.
 
-        What is measured on the training data is known at every recorded step, what is validated after each epoch.
+        What is measured on the training data is known at every recorded step, what is validated after each epoch, as is the
+        former in a run with more epochs than recorded steps.
         """
         rows = self._rows(run)
         if self.column not in rows:  # it ended before the end of an epoch
@@ -51,7 +52,8 @@ class Goal:
         return float(np.median(np.diff(at))) if len(at) > 1 else 0.0
 
     def _rows(self, run: Recorded) -> Columns:
-        return run.steps if self.column in run.steps else run.epochs
+        recorded, epochs = (len(rows.get("step", ())) for rows in (run.steps, run.epochs))
+        return run.steps if self.column in run.steps and recorded >= epochs else run.epochs
 
     def seconds(self, run: Recorded) -> float:
         """Likewise, the seconds of training until then."""

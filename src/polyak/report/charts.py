@@ -16,6 +16,8 @@ from polyak.report.thinning import condensed, thinned
 
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 MARKS = ("circle", "square", "diamond", "cross", "x")
+FEW = 30
+"""Fewer points than these are marked, since there may be a long way from one to the next."""
 COLOURS = 5
 """Of lines, in page.js."""
 
@@ -50,7 +52,7 @@ class Line:
     Attributes:
         name: In the legend.
         x, y: Shape (n,). What is not finite is a gap.
-        marks: Whether its points are marked; for lines of few points.
+        marks: Whether its points are marked, of which there may be many; `FEW` are in any case.
     """
 
     name: str
@@ -82,7 +84,7 @@ def lines(
                 x=line.x[keep],
                 y=line.y[keep].astype(np.float32),  # what was recorded is float32; half the bytes
                 name=line.name,
-                mode="lines+markers" if line.marks or len(keep) == 1 else "lines",
+                mode="lines+markers" if line.marks or len(keep) < FEW else "lines",
                 **style(i),
             )
         )

@@ -11,13 +11,13 @@ from polyak.report.recorded import Columns, Recorded
 
 def scores(run: Recorded) -> Iterator[Chart]:
     """Loss and the main metric over the steps."""
-    windows = run.steps or run.epochs
-    marks = not run.steps
-    if not len(run.epochs.get("step", ())) and not run.steps:
+    steps, epochs = (len(rows.get("step", ())) for rows in (run.steps, run.epochs))
+    if not steps and not epochs:
         return
-    about = "Training: means over the steps since the last recorded one. Validation: after each epoch."
+    windows, since = (run.steps, "recorded step") if steps >= epochs else (run.epochs, "epoch")
+    about = f"Training: means over the steps since the last {since}. Validation: after each epoch."
     for name in filter(None, ("loss", run.main)):
-        drawn = [Line("training", windows["step"], windows[name], marks)] if name in windows else []
+        drawn = [Line("training", windows["step"], windows[name])] if name in windows else []
         if f"val_{name}" in run.epochs:
             drawn.append(Line("validation", run.epochs["step"], run.epochs[f"val_{name}"], marks=True))
         if drawn:
@@ -31,7 +31,7 @@ def is_share(run: Recorded, name: str) -> bool:
 
 def settings(run: Recorded) -> Iterator[Chart]:
     """Learning rate and momentum over the steps."""
-    rows = run.steps or run.epochs
+    rows = run.steps if len(run.steps.get("step", ())) else run.epochs
     at = rows["step"]
     rates = [Line("learning rate", at, rows["learning_rate"])]
     if np.isfinite(rows.get("effective_learning_rate", np.nan)).any():

@@ -114,7 +114,8 @@ def _of(data: Source, passes: Passes, batch_size: int, length: int | None) -> Da
     if isinstance(data, Arrays):
         return InMemory(data, passes, batch_size, length)
 
-    return Stream(lambda: ahead(data.read, passes.batches(batch_size)), lambda: first_of(data), length)
+    full = batch_size if len(data) % batch_size == 0 else None
+    return Stream(lambda: ahead(data.read, passes.batches(batch_size)), lambda: first_of(data), length, full=full)
 
 
 def tuple_of(batch: Any) -> Batch:
@@ -149,6 +150,7 @@ class Stream(DataAdapter):  # type: ignore[misc]  # Keras ships no type informat
         dataset: Gives them as a dataset of TensorFlow, where they come from one.
         ahead: Batches that TensorFlow may draw before they are needed. A shuffle that draws from a generator which others draw
             from too must not be ahead of them.
+        full: Examples a batch, where all have as many; else None.
     """
 
     def __init__(
@@ -158,12 +160,14 @@ class Stream(DataAdapter):  # type: ignore[misc]  # Keras ships no type informat
         length: int | None,
         dataset: Callable[[], Any] | None = None,
         ahead: int = AHEAD,
+        full: int | None = None,
     ) -> None:
         self._batches = batches
         self._first = first
         self._length = length
         self._dataset = dataset
         self._ahead = ahead
+        self._full = full
 
     @property
     def num_batches(self) -> int | None:
@@ -194,7 +198,8 @@ class Stream(DataAdapter):  # type: ignore[misc]  # Keras ships no type informat
         import tensorflow as tf
 
         first = _each(np.asarray, self._first())
-        signature = _each(lambda a: tf.TensorSpec((None, *a.shape[1:]), a.dtype), first)
+        # A number of examples that is known makes the graph of the model faster.
+        signature = _each(lambda a: tf.TensorSpec((self._full, *a.shape[1:]), a.dtype), first)
         batches = tf.data.Dataset.from_generator(self.get_numpy_iterator, output_signature=signature)
         return batches.prefetch(self._ahead) if self._ahead else batches
 

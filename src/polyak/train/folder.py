@@ -9,6 +9,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+RUNS = Path("runs")
+"""Where the folders of runs are that were given no other place."""
+
 
 class BusyError(ValueError):
     """Another process has the run."""
@@ -33,7 +36,7 @@ def create(out: Path | None, task: str) -> Path:
     for n in count(1):
         # Another run may have started in the same second.
         with suppress(FileExistsError):
-            return _create(Path("runs", name if n == 1 else f"{name}-{n}"))
+            return _create(RUNS / (name if n == 1 else f"{name}-{n}"))
     raise AssertionError("count() has no end")
 
 
@@ -58,11 +61,13 @@ LOCK = ".lock"
 
 
 def discard(folder: Path) -> None:
-    """Remove the folder of a run that recorded nothing."""
+    """Remove the folder of a run that recorded nothing, and `RUNS` with the last one in it."""
     with suppress(OSError):  # something is in it: it stays
         if [path.name for path in folder.iterdir()] == [LOCK]:
             (folder / LOCK).unlink()
         folder.rmdir()
+        if folder.parent == RUNS:
+            RUNS.rmdir()
 
 
 def replace(path: Path, write: Callable[[Path], None]) -> None:

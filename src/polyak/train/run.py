@@ -63,8 +63,8 @@ def run(options: Options, folder: Path, interruption: Interruption) -> Result:
             job.build()
             interruption.defer()
             environment = {"format": FORMAT, **job.environment()}
-            write_json(folder / ENVIRONMENT, environment)
             config.write(job.options, folder / config.NAME)
+            write_json(folder / ENVIRONMENT, environment)  # by which it is known as a run, and so the last
         except BaseException:
             discard(folder)
             raise

@@ -16,6 +16,8 @@ Answer = tuple[Verdict, str, tuple[tuple[str, str], ...]]
 
 # A share of 30 steps is known to about 9 points either way (sqrt(0.25 / 30)): fewer do not tell 40 % from 60 %.
 FEWEST_STEPS = 30
+# What a run has throughout, such as the relative step of a layer, is known from the median of the second half of 10 steps.
+FEWEST_FOR_A_MEDIAN = 10
 # Two random directions among 100 weights have a cosine of 0 +- 0.1, among more weights less: below -0.2 it is no accident.
 OPPOSED = -0.2
 

@@ -46,7 +46,8 @@ class Recording:
     def __init__(self, folder: Path, job: Job, position: Mapping[str, Any] | None = None) -> None:
         from polyak.keras.recorder import Recorder
 
-        was = position or {"every": job.options.record or automatic(job.steps), "step": 0, "sizes": None, "windows": {}}
+        updates = job.steps // (job.optimizer.gradient_accumulation_steps or 1)
+        was = position or {"every": job.options.record or automatic(updates), "step": 0, "sizes": None, "windows": {}}
         self.every: int = was["every"]
         self._sizes: Mapping[str, int] | None = was["sizes"]
         self._step: int = was["step"]
