@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,96 +15,7 @@ from polyak.rules.orthogonal import orthogonalise
 from polyak.rules.roles import Report, assign
 from polyak.update import pipeline
 
-# Arrays as matrices.
-
-
-def test_kernels_of_two_layouts_are_the_same_matrices() -> None:
-    kernel = np.random.default_rng(0).standard_normal((5, 3, 2, 4))  # out, in, kh, kw
-    torch_layout, keras_layout = Matrices((5, 3, 2, 4)), Matrices((2, 4, 3, 5), output_axis=-1)
-    assert (torch_layout.rows, torch_layout.cols) == (keras_layout.rows, keras_layout.cols) == (5, 24)
-    by_torch = torch_layout.of(kernel[None])
-    np.testing.assert_array_equal(by_torch, kernel.reshape(1, 5, 24))
-    by_keras = keras_layout.of(kernel.transpose(2, 3, 1, 0)[None])
-    # The same rows; the columns in the order of the layout, which the polar factor follows.
-    np.testing.assert_array_equal(by_keras[0], kernel.transpose(0, 2, 3, 1).reshape(5, 24))
-    step = torch_layout.back(orthogonalise(by_torch))[0]
-    other = keras_layout.back(orthogonalise(by_keras))[0]
-    np.testing.assert_allclose(other.transpose(3, 2, 0, 1), step, rtol=0, atol=1e-12)  # another order of the sums
-
-
-@pytest.mark.parametrize("split", [1, 2])
-@pytest.mark.parametrize("axis", range(-4, 4))
-def test_back_is_the_way_back(axis: int, split: int) -> None:
-    arrays = np.arange(2.0 * 2 * 4 * 6 * 8).reshape(2, 2, 4, 6, 8)
-    matrices = Matrices((2, 4, 6, 8), axis, split)
-    seen = matrices.of(arrays)
-    assert seen.shape == (2 * split, matrices.rows, matrices.cols)
-    assert matrices.rows * split == (2, 4, 6, 8)[axis]
-    np.testing.assert_array_equal(matrices.back(seen), arrays)
-    first = np.moveaxis(arrays, 1 + axis % 4, 1)[1, -1].ravel()
-    np.testing.assert_array_equal(seen[-1, -1], first)  # the last output of the second array
-
-
-@pytest.mark.parametrize("split", [1, 2])
-@pytest.mark.parametrize("axes", [(-2, -1), (0, 1), (1, 0), (3, 1), (1,), (0, 1, 3)])
-def test_outputs_of_several_dimensions(axes: tuple[int, ...], split: int) -> None:
-    """In the order given; all the rest are inputs, in theirs."""
-    arrays = np.arange(2.0 * 2 * 4 * 6 * 8).reshape(2, 2, 4, 6, 8)
-    matrices = Matrices((2, 4, 6, 8), axes, split)
-    seen = matrices.of(arrays)
-    first = np.moveaxis(arrays, [1 + axis % 4 for axis in axes], range(1, 1 + len(axes)))
-    np.testing.assert_array_equal(seen, first.reshape(2 * split, matrices.rows, matrices.cols))
-    assert matrices.rows * split == np.prod([(2, 4, 6, 8)[axis] for axis in axes])
-    np.testing.assert_array_equal(matrices.back(seen), arrays)
-
-
-def test_heads_of_queries_are_matrices_of_their_own() -> None:
-    queries = np.random.default_rng(0).standard_normal((6, 3, 4))  # (in, heads, size)
-    matrices = Matrices(queries.shape, (-2, -1), split=3)
-    together = matrices.back(orthogonalise(matrices.of(queries[None])))[0]
-    for head in range(3):
-        alone = orthogonalise(queries[:, head].T).T
-        np.testing.assert_allclose(together[:, head], alone, rtol=0, atol=1e-12)  # another order of the sums
-
-
-def test_arrays_without_elements_have_matrices_without_elements() -> None:
-    for shape in ((0, 3), (3, 0), (2, 0, 3)):
-        matrices = Matrices(shape, -1)
-        arrays = np.zeros((2, *shape))
-        assert matrices.of(arrays).shape == (2, matrices.rows, matrices.cols)
-        assert matrices.back(matrices.of(arrays)).shape == arrays.shape
-        update = pipeline(muon(matrices))
-        w, _ = update.apply(arrays[0], arrays[0], (arrays[0],), update.Hyperparameters(0.1, 0.9))
-        assert w.shape == shape
-
-
-def test_split_cuts_the_outputs() -> None:
-    qkv = np.random.default_rng(0).standard_normal((1, 12, 5))
-    matrices = Matrices((12, 5), split=3)
-    together = matrices.back(orthogonalise(matrices.of(qkv)))[0]
-    for i in range(3):
-        alone = orthogonalise(qkv[0, 4 * i : 4 * i + 4])
-        np.testing.assert_allclose(together[4 * i : 4 * i + 4], alone, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (((3,),), r"shape \(3,\) is no matrix"),
-        (((3, 4), 2), r"output_axis=2 is no dimension"),
-        (((3, 4), -3), r"output_axis=-3 is no dimension"),
-        (((3, 4, 5), (0, 3)), r"output_axis=\(0, 3\) is no dimension of an array of shape \(3, 4, 5\)"),
-        (((3, 4, 5), (0, -3)), r"output_axis=\(0, -3\) must name different dimensions"),
-        (((3, 4), (0, 1)), r"output_axis=\(0, 1\) must name different dimensions of .*, and leave one for the inputs"),
-        (((3, 4), ()), r"output_axis=\(\) must name different dimensions of .*, one at least"),
-        (((4, 3), 0, 3), r"split=3 does not divide the 4 outputs"),
-        (((5, 2, 3), (1, 2), 4), r"split=4 does not divide the 6 outputs"),
-        (((4, 3), 0, 0), r"split=0 does not divide"),
-    ],
-)
-def test_no_matrices(arguments: Any, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        Matrices(*arguments)
+# Scales.
 
 
 def test_scales() -> None:
@@ -124,11 +35,6 @@ def test_match_rms_adamw_gives_the_elements_their_size() -> None:
 
 
 # The rule.
-
-
-class _H(NamedTuple):
-    learning_rate: float
-    momentum: float
 
 
 def polar(g: Any) -> Any:
@@ -183,25 +89,6 @@ def test_several_arrays_at_once() -> None:
         np.testing.assert_array_equal(slot[i], own)
 
 
-def test_products_in_another_dtype() -> None:
-    """In every framework by its name; velocity and step keep theirs."""
-    import jax.numpy as jnp
-    import tensorflow as tf
-    import torch
-
-    g = np.random.default_rng(0).standard_normal((5, 7)).astype(np.float32)
-    exact = pipeline(muon(Matrices(g.shape))).step(g, g, (0 * g,), _H(1.0, 0.5))[0]
-    rough = pipeline(muon(Matrices(g.shape), product_dtype="bfloat16"))
-    for make in (torch.tensor, tf.constant, jnp.asarray):
-        step, (v,) = rough.step(make(g), make(g), (make(0 * g),), _H(1.0, 0.5))
-        assert str(np.asarray(step).dtype) == str(np.asarray(v).dtype) == "float32"
-        error = np.abs(np.asarray(step) - exact).max()
-        assert 1e-4 < error < 0.1  # 8 bits of a number below 1, a few times over
-    doubled = pipeline(muon(Matrices(g.shape), product_dtype="float64")).step(g, g, (0 * g,), _H(1.0, 0.5))[0]
-    assert doubled.dtype == np.float32
-    np.testing.assert_allclose(doubled, exact, rtol=0, atol=1e-4)  # what float32 leaves
-
-
 def test_the_same_arguments_give_the_same_rule() -> None:
     """So that what is compiled for it serves again."""
     assert muon(Matrices((2, 3)), steps=3) is muon(Matrices((2, 3)), steps=3)
@@ -214,31 +101,6 @@ def test_the_same_arguments_give_the_same_rule() -> None:
 def test_wrong_options(wrong: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=f"{min(wrong)} must be"):
         muon(Matrices((2, 3)), **wrong)
-
-
-def test_equal_to_optax_without_its_nesterov() -> None:
-    """Whose matrices are inputs x outputs, and whose average is divided by 1 - m^t, which orthogonalise does not see."""
-    import jax
-    import jax.numpy as jnp
-    import optax
-
-    rng = np.random.default_rng(0)
-    w = rng.standard_normal((6, 9)).astype(np.float32)
-    gradients = rng.standard_normal((8, 6, 9)).astype(np.float32)
-    theirs = optax.contrib.muon(0.125, beta=0.75, nesterov=False, weight_decay=0.5)
-    update = pipeline(muon(Matrices(w.shape, output_axis=-1), nesterov=False, polynomial="quintic"), "decoupled")
-    h = update.Hyperparameters(*map(jnp.float32, (0.125, 0.75, 0.5)))
-    their_w, state = jnp.asarray(w), theirs.init(jnp.asarray(w))
-    our_w, slots = jnp.asarray(w), (jnp.zeros_like(w),)
-    apply = jax.jit(update.apply)
-    for g in gradients:
-        step, state = theirs.update(jnp.asarray(g), state, their_w)
-        their_w = optax.apply_updates(their_w, step)
-        our_w, slots = apply(jnp.asarray(g), our_w, slots, h)
-    # 8 steps of length 1/8; each differs by units in the last place times the slope of the polynomials at 0, 500.
-    np.testing.assert_allclose(our_w, their_w, rtol=0, atol=5e-4)
-    (velocity,) = (leaf for leaf in jax.tree.leaves(state) if leaf.shape == w.shape)
-    np.testing.assert_allclose(slots[0], velocity, rtol=0, atol=1e-6)  # roundings of numbers below 4
 
 
 # Roles.

@@ -52,7 +52,7 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def test_the_coefficients_are_the_published_ones() -> None:
-    # The exchange ends when the error moves by less than 1e-15, which leaves up to 4e-9 in the coefficients of the last steps.
+    # Between ends that are nearly one number the equations are nearly singular, which leaves 6e-9 in the last steps.
     np.testing.assert_allclose(_greedy(8), PUBLISHED, rtol=1e-8)
 
 
@@ -80,7 +80,7 @@ def test_the_best_between_ends_that_are_nearly_one_number() -> None:
         np.testing.assert_allclose(_best((1 - 1e-6) * s, s), (15 / 8 / s, -10 / 8 / s**3, 3 / 8 / s**5), rtol=1e-15)
 
 
-@pytest.mark.parametrize("steps", [1, 2, 3, 5, 6, 8, 12])
+@pytest.mark.parametrize("steps", [1, 2, 5, 8])
 @pytest.mark.parametrize("polynomial", POLYNOMIALS)
 def test_the_band_is_that_of_a_fine_grid(polynomial: Any, steps: int) -> None:
     values = applied(polynomial, steps, np.geomspace(LOWEST, 1, 200_001))
@@ -99,8 +99,7 @@ def test_what_the_docstring_promises() -> None:
 # The matrices.
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e30, 1e-30])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("dtype", "scale"), [(torch.float32, 1e30), (torch.float32, 1e-30), (torch.float64, 1.0)])
 @pytest.mark.parametrize("steps", [1, 4, 5, 8])
 @pytest.mark.parametrize("polynomial", POLYNOMIALS)
 @pytest.mark.parametrize("shape", SHAPES)
@@ -227,6 +226,26 @@ def test_the_work(shape: tuple[int, int], products: float) -> None:
     assert counter.get_total_flops() == products * 2 * 32**3
 
 
+# Errors.
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ((np.ones(3),), ValueError, r"shape \(3,\)"),
+        ((torch.ones(3),), ValueError, r"shape \(3,\)"),
+        ((np.ones((3, 3)), "cubic"), ValueError, "'quintic', 'polar_express'; got 'cubic'"),
+        ((np.ones((3, 3)), "quintic", 0), ValueError, "at least 1; got 0"),
+        ((np.ones((3, 3)), "quintic", 101), ValueError, "at most 100; got 101"),
+        ((np.ones((3, 3)), "quintic", 2.5), TypeError, "integer; got 2.5 of type float"),
+        ((np.ones((3, 3)), "quintic", True), TypeError, "got True"),
+    ],
+)
+def test_errors(arguments: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        orthogonalise(*arguments)
+
+
 # Frameworks.
 
 
@@ -241,39 +260,19 @@ def test_numpy_and_jax_agree_with_torch(shape: tuple[int, int]) -> None:
     assert ours.dtype == np.float32
     # A few units in the last place, amplified as above.
     np.testing.assert_allclose(ours, expected, rtol=0, atol=1e-4)
-    for function in (orthogonalise, jax.jit(orthogonalise)):
-        traced = function(jnp.asarray(g.numpy()))
-        assert traced.dtype == jnp.float32
-        np.testing.assert_allclose(traced, expected, rtol=0, atol=1e-4)
-    assert jax.jit(orthogonalise)(jnp.ones(shape, jnp.bfloat16)).dtype == jnp.bfloat16
-    assert not jax.jit(orthogonalise)(jnp.zeros(shape)).any()
+    compiled = jax.jit(orthogonalise)
+    traced = compiled(g.numpy())
+    assert traced.dtype == jnp.float32
+    np.testing.assert_allclose(traced, expected, rtol=0, atol=1e-4)
+    assert not compiled(0 * g.numpy()).any()
+    assert jax.eval_shape(orthogonalise, jnp.ones(shape, jnp.bfloat16)).dtype == jnp.bfloat16
 
 
 def test_jax_keeps_float64() -> None:
     import jax
-    import jax.numpy as jnp
 
     g = matrix((6, 7), seed=0)[0]
     with jax.enable_x64(True):
-        ours = orthogonalise(jnp.asarray(g.numpy()))
+        ours = jax.jit(orthogonalise)(g.numpy())
     # Rounding of float64, amplified as above; sums in float32 would be off by 1e-8 and more.
     np.testing.assert_allclose(ours, orthogonalise(g).numpy(), rtol=0, atol=1e-12, strict=True)
-
-
-# Errors.
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        ((np.ones(3),), ValueError, r"shape \(3,\)"),
-        ((np.ones((3, 3)), "cubic"), ValueError, "'quintic', 'polar_express'; got 'cubic'"),
-        ((np.ones((3, 3)), "quintic", 0), ValueError, "at least 1; got 0"),
-        ((np.ones((3, 3)), "quintic", 101), ValueError, "at most 100; got 101"),
-        ((np.ones((3, 3)), "quintic", 2.5), TypeError, "integer; got 2.5 of type float"),
-        ((np.ones((3, 3)), "quintic", True), TypeError, "got True"),
-    ],
-)
-def test_errors(arguments: Any, error: type[Exception], message: str) -> None:
-    with pytest.raises(error, match=message):
-        orthogonalise(*arguments)

@@ -2,7 +2,7 @@
 
 Each mutant of the files below has one change: a sign flipped, a coefficient or an operand dropped, operands swapped, a
 condition negated. The tests of the file run on each; a mutant that passes them all is printed, and the exit status is then 1.
-One with which they do not end is noticed too.
+One with which they do not end is noticed too, and printed as such.
 
 The known tools (cosmic-ray, mutmut) change operators, literals and whole arguments, and neither drops one factor of a product
 nor swaps the arguments of `fma`, which is where these files keep their arithmetic. Hence this short one.
@@ -11,27 +11,24 @@ nor swaps the arguments of `fma`, which is where these files keep their arithmet
 import ast
 import copy
 import os
-import shutil
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any
+
+from forked import Place, Result, Task, prepare, run
 
 ROOT = Path(__file__).resolve().parent.parent
-_OF_ELEMENTS = ("tests/test_ops.py", "tests/test_rules.py", "tests/test_update.py")
-_OF_MATRICES = ("tests/test_orthogonal.py", "tests/test_muon.py")
+PACKAGE = ROOT / "src/polyak"
+_OF_ELEMENTS = ("tests/test_ops.py", "tests/test_update.py", "tests/test_rules.py")
+_OF_MUON = ("tests/test_muon.py", "tests/test_muon_traced.py")
 
 # Each file with the tests that run on its mutants.
 FILES = {
     "ops.py": _OF_ELEMENTS,
     "update.py": _OF_ELEMENTS,
-    "matrices.py": (*_OF_MATRICES, "tests/test_muon_tensorflow.py"),
+    "matrices.py": ("tests/test_matrices.py", "tests/test_orthogonal.py"),
     "rules/descent.py": _OF_ELEMENTS,
     "rules/heavy_ball.py": _OF_ELEMENTS,
     "rules/qhm.py": _OF_ELEMENTS,
@@ -40,14 +37,14 @@ FILES = {
     "rules/lion.py": _OF_ELEMENTS,
     "rules/lars.py": _OF_ELEMENTS,
     "rules/schedule_free.py": _OF_ELEMENTS,
-    "rules/directed.py": _OF_MATRICES,
-    "rules/muon.py": _OF_MATRICES,
-    "rules/orthogonal.py": _OF_MATRICES,
+    "rules/directed.py": _OF_MUON,
+    "rules/muon.py": _OF_MUON,
+    "rules/orthogonal.py": ("tests/test_orthogonal.py", "tests/test_muon.py"),
 }
 
 # Mutants that are the same function but for rounding: `about`, in `update.decoupled`, is put on and taken off again; and in
 # `update._apart` a sign times a number is on the same side of 0 as a sign times a sign, and its arguments commute. Polynomials
-# of one matrix commute. Only TensorFlow has shapes that are no tuples.
+# of one matrix commute. In `orthogonal.band` the root is taken with both signs.
 EQUIVALENT = {
     "sign(a)  ->  a",
     "sign(b)  ->  b",
@@ -61,10 +58,7 @@ EQUIVALENT = {
     "add_product(a, Q, B, Q)  ->  add_product(a, Q, Q, B)",
     "add_product(a, A, B, A)  ->  add_product(a, A, A, B)",
     "add_product(a, PA, PA, B)  ->  add_product(a, PA, B, PA)",
-    "before - error  ->  error - before",
-    "tuple(direction.shape)  ->  direction.shape",
-    "tuple(G.shape)  ->  G.shape",
-    "tuple(shape)  ->  shape",
+    "-3 * b + sign * root  ->  -3 * b - sign * root",
 }
 
 FLIPPED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
@@ -129,36 +123,33 @@ class Replace(ast.NodeTransformer):
 
 def mutants(file: str) -> Iterator[tuple[str, str]]:
     """Each mutant of a file: what was changed where, and its source."""
-    source = (ROOT / "src/polyak" / file).read_text()
-    count = len(list(ast.walk(ast.parse(source))))
-    for position in range(count):
-        for which in range(20):
-            tree = ast.parse(source)
-            node = list(ast.walk(tree))[position]
-            choices = [new for new in replacements(node) if not equivalent(node, new)]
-            if which >= len(choices):
-                break
-            change = f"{ast.unparse(node)}  ->  {ast.unparse(choices[which])}"
-            if change in EQUIVALENT:
+    source = (PACKAGE / file).read_text()
+    for position, node in enumerate(ast.walk(ast.parse(source))):
+        for new in replacements(node):
+            change = f"{ast.unparse(node)}  ->  {ast.unparse(new)}"
+            if equivalent(node, new) or change in EQUIVALENT:
                 continue
-            mutant = ast.unparse(ast.fix_missing_locations(Replace(node, choices[which]).visit(tree)))
+            tree = ast.parse(source)
+            target = list(ast.walk(tree))[position]
+            mutant = ast.unparse(ast.fix_missing_locations(Replace(target, new).visit(tree)))
             yield f"{file}:{node.lineno}: {change}", mutant  # type: ignore[attr-defined]
 
 
-def survives(source: str, file: str, package: Path, limit: float | None) -> bool:
-    """Whether the tests pass, within so many seconds, with the mutant in a copy of the package."""
-    (package / "polyak" / file).write_text(source)
-    # The tests import the copy: PYTHONPATH comes before an installed package. No bytecode, which is cached by seconds.
-    environment = {**os.environ, "PYTHONPATH": str(package), "PYTHONDONTWRITEBYTECODE": "1"}
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=quick"]
-    options: Any = {"cwd": ROOT, "env": environment, "capture_output": True, "text": True, "timeout": limit}
-    try:
-        run = subprocess.run([*command, *FILES[file]], **options, check=False)
-    except subprocess.TimeoutExpired:
-        return False
-    if run.returncode not in (0, 1, 2):  # passed, failed, or failed at import
-        sys.exit(f"pytest did not run (exit {run.returncode}):\n{run.stdout}{run.stderr}")
-    return run.returncode == 0
+def limits(files: list[str], place: Place) -> dict[tuple[str, ...], int]:
+    """How many seconds of processors each tuple of tests may take: several times what it takes without a mutant."""
+    first = {FILES[file]: file for file in files}
+    unchanged = [Task(file, (PACKAGE / file).read_text(), tests, limit=24 * 3600) for tests, file in first.items()]
+    found = {}
+
+    def tell(task: Task, result: Result) -> None:
+        tests = " ".join(task.tests)
+        if result.end != "SURVIVED":
+            sys.exit(f"{tests} fail on the code as it is; mend that first.\n{result.output}")
+        print(f"{result.seconds:.1f} s of a processor: {tests}", flush=True)
+        found[task.tests] = 10 + 3 * int(result.seconds)
+
+    run(unchanged, [place], tell)
+    return found
 
 
 def main() -> None:
@@ -166,38 +157,22 @@ def main() -> None:
     files = sys.argv[1:] or list(FILES)
     if unknown := set(files) - FILES.keys():
         sys.exit(f"No tests are known for {', '.join(sorted(unknown))}. The files are {', '.join(FILES)}.")
-    work = [(file, what, source) for file in files for what, source in mutants(file)]
+    os.chdir(ROOT)
+    prepare()
+    ended: dict[str, list[str]] = {"killed": [], "no end": [], "SURVIVED": []}
+
+    def tell(task: Task, result: Result) -> None:
+        ended[result.end].append(task.what)
+        print(f"{result.end:8} {result.seconds:5.1f} s  {task.what}", flush=True)
+
     with tempfile.TemporaryDirectory() as folder:
-        free: SimpleQueue[Path] = SimpleQueue()  # copies of the package, one for each mutant that runs at a time
-        for i in range(os.cpu_count() or 1):
-            package = Path(folder, str(i))
-            shutil.copytree(ROOT / "src/polyak", package / "polyak", ignore=shutil.ignore_patterns("__pycache__"))
-            free.put(package)
-
-        def run(item: tuple[str, str, str]) -> bool:
-            file, what, source = item
-            package = free.get()
-            try:
-                alive = survives(source, file, package, limits[FILES[file]])
-            finally:
-                shutil.copy(ROOT / "src/polyak" / file, package / "polyak" / file)
-                free.put(package)
-            print(f"{'SURVIVED' if alive else 'killed  '}  {what}", flush=True)
-            return alive
-
-        limits = {}
-        for file in {FILES[file]: file for file in files}.values():
-            began = time.monotonic()
-            if not survives((ROOT / "src/polyak" / file).read_text(), file, Path(folder, "0"), None):
-                sys.exit(f"{' '.join(FILES[file])} fail on the code as it is; mend that first.")
-            limits[FILES[file]] = 4 * (time.monotonic() - began)  # other mutants run beside it
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            alive = list(pool.map(run, work))
-    survivors = [what for (_, what, _), a in zip(work, alive, strict=True) if a]
-    print(f"\n{len(work)} mutants, {len(survivors)} survived")
-    for what in survivors:
-        print(f"  {what}")
-    sys.exit(1 if survivors else 0)
+        places = [Place(PACKAGE, Path(folder, str(i))) for i in range(os.cpu_count() or 1)]
+        most = limits(files, places[0])
+        run([Task(f, source, FILES[f], most[FILES[f]], what) for f in files for what, source in mutants(f)], places, tell)
+    print(f"\n{sum(map(len, ended.values()))} mutants")
+    for end in ("no end", "SURVIVED"):
+        print(f"{len(ended[end])} {end}", *ended[end], sep="\n  ")
+    sys.exit(1 if ended["SURVIVED"] else 0)
 
 
 if __name__ == "__main__":

@@ -22,12 +22,12 @@ def transposed(x: Array) -> Array:
 def reordered(x: Array, order: Sequence[int]) -> Array:
     """The dimensions in another order, as in `numpy.transpose`."""
     module = namespace(x)
-    return module.permute(x, tuple(order)) if module.__name__ == "torch" else module.transpose(x, tuple(order))
+    return module.permute(x, order) if module.__name__ == "torch" else module.transpose(x, order)
 
 
 def reshaped(x: Array, shape: Sequence[int]) -> Array:
-    """The same elements in another shape, one of whose lengths may be -1."""
-    return namespace(x).reshape(x, tuple(shape))
+    """The same elements in another shape."""
+    return namespace(x).reshape(x, shape)
 
 
 def cast(x: Array, dtype: Any) -> Array:
@@ -138,14 +138,13 @@ class Matrices:
 
     def of(self, arrays: Array) -> Array:
         """The matrices of several arrays: (n, *shape) -> (n split, rows, cols)."""
-        first = arrays if self._is_first else reordered(arrays, self._order)
-        return reshaped(first, (arrays.shape[0] * self.split, self.rows, self.cols))
+        return reshaped(reordered(arrays, self._order), (arrays.shape[0] * self.split, self.rows, self.cols))
 
     def back(self, matrices: Array) -> Array:
         """The arrays that have these matrices: (n split, rows, cols) -> (n, *shape)."""
         order = self._order
         first = reshaped(matrices, (matrices.shape[0] // self.split, *(self.shape[i - 1] for i in order[1:])))
-        return first if self._is_first else reordered(first, sorted(range(len(order)), key=order.__getitem__))
+        return reordered(first, sorted(range(len(order)), key=order.__getitem__))
 
     @property
     def _given(self) -> tuple[int, ...]:
@@ -161,11 +160,7 @@ class Matrices:
         return math.prod(self.shape[axis] for axis in self._axes)
 
     @property
-    def _is_first(self) -> bool:
-        return self._axes == tuple(range(len(self._axes)))
-
-    @property
     def _order(self) -> tuple[int, ...]:
-        """The dimensions of several arrays with those of the outputs first."""
+        """The dimensions of several arrays with those of the outputs first. Where they are so already, nothing is moved."""
         rest = (i for i in range(len(self.shape)) if i not in self._axes)
         return (0, *(axis + 1 for axis in self._axes), *(i + 1 for i in rest))

@@ -91,7 +91,7 @@ def muon(
 
     def step(g: Array, w: Array, slots: Slots, h: Any) -> tuple[Array, Slots]:
         direction, slots = momentum(g, w, slots, _Unit(h.momentum))
-        several = tuple(direction.shape)
+        several = direction.shape
         count = math.prod(several[: -len(matrices.shape)])
         of = matrices.of(reshaped(direction, (count, *matrices.shape)))
         orthogonal = orthogonalise(cast(of, product_dtype) if product_dtype else of, polynomial, steps)
