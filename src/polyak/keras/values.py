@@ -251,11 +251,16 @@ def new_values_of_one(
     dtype = compute_dtype(w.dtype)
     if update.per_tensor:
         g_norm, w_norm = norm(plan, g), norm(plan, w)
-        given = {name: ops.cast(x, w_norm.dtype) for name, x in numbers.items() if x is not None}
+        given = {name: _number(x, w_norm.dtype) for name, x in numbers.items() if x is not None}
         numbers = update.per_tensor(given, ops.cast(g_norm, w_norm.dtype), w_norm, len(w.shape))
-    h = update.Hyperparameters(*(ops.cast(numbers[name], dtype) for name in update.Hyperparameters._fields))
+    h = update.Hyperparameters(*(_number(numbers[name], dtype) for name in update.Hyperparameters._fields))
     w_new, slots_new = update.apply(ops.cast(g, dtype), ops.cast(w, dtype), tuple(slots), h)
     return ops.cast(w_new, w.dtype), slots_new
+
+
+def _number(x: Any, dtype: Any) -> Array:
+    """A hyperparameter in this dtype. A cast on TensorFlow makes a Python number one of float32 first."""
+    return ops.convert_to_tensor(x, dtype) if isinstance(x, int | float) else ops.cast(x, dtype)
 
 
 def check_shape(g: Array, w: Array) -> None:
