@@ -1,14 +1,20 @@
 """Random settings of the linear rules, and what must be identified of them."""
 
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from polyak.check.drivers.loading import load
+from polyak.check.identification import identify
 from polyak.check.identity import Decay, Identity
+from polyak.check.trial import Subject
 
 Rng = np.random.Generator
+WITHIN = {"float64": 1e-6, "float32": 1e-3}
+"""How far coefficients may be off."""
 
 
 @dataclass(frozen=True)
@@ -30,45 +36,68 @@ class Setting:
     weight_decay: float | None = None
     more: dict[str, Any] = field(default_factory=dict)
 
-    def assert_is(self, identity: Identity, within: float) -> None:
-        """All of it is identified, numbers to within this, and to within their own error bars too.
+    def error(self, identity: Identity, within: float) -> float:
+        """How far numbers are off, at most; all of it must be identified, numbers to within this and their own error bars.
 
         Those in [0, 1] are compared absolutely, others relatively.
         """
         assert identity.kind == self.kind, identity
         assert (identity.linear, identity.time_invariant, identity.elementwise) == (True, True, True)
         assert identity.decay == self.decay, identity
-        measured = {"learning_rate": identity.learning_rate, "weight_decay": identity.weight_decay}
-        for name, number in measured.items():
-            expected = getattr(self, name)
-            assert (number is None) == (expected is None), identity
-            if number:
-                # A decay beside the step may be 1 - (1 - decay), which has lost so much.
-                lost = float(np.finfo(identity.dtype).eps) / 2 if self.decay == "independent" else 0
-                assert abs(number.value - expected) <= within * expected + lost, (name, identity)
-                assert number.agrees(expected), (name, identity)
         assert len(identity.momenta) == len(self.momenta), identity
-        for number, expected in zip(identity.momenta, sorted(self.momenta, reverse=True), strict=True):
-            assert abs(number.value - expected) <= within, identity
-            assert number.agrees(expected), identity
+        # A decay beside the step may be 1 - (1 - decay), which has lost so much.
+        lost = float(np.finfo(identity.dtype).eps) / 2 if self.decay == "independent" else 0.0
+        numbers = [
+            ("learning_rate", identity.learning_rate, self.learning_rate, self.learning_rate, 0.0),
+            ("weight_decay", identity.weight_decay, self.weight_decay, self.weight_decay, lost),
+            *(("momentum", m, x, 1.0, 0.0) for m, x in zip(identity.momenta, sorted(self.momenta, reverse=True), strict=True)),
+        ]
         for name, expected in self.more.items():
             found = getattr(identity, name)
             if isinstance(expected, float):
-                assert found is not None
-                assert abs(found.value - expected) <= within, (name, identity)
-                assert found.agrees(expected), (name, identity)
+                numbers.append((name, found, expected, 1.0, 0.0))
             else:
                 assert found == expected, (name, identity)
+        worst = 0.0
+        for name, number, expected, unit, lost in numbers:
+            assert (number is None) == (expected is None), (name, identity)
+            if number:
+                off = abs(number.value - expected)
+                assert off <= within * unit + lost, (name, identity)
+                assert number.agrees(expected), (name, identity)
+                worst = max(worst, (off - lost) / unit)
+        return worst
 
 
 Draw = Callable[[Rng], Setting]
 
 
-def drawn(draw: Draw, count: int, seed: int = 0) -> Iterator[Setting]:
-    """So many settings."""
-    rng = np.random.default_rng(seed)
-    for _ in range(count):
-        yield draw(rng)
+def assert_identified(name: str, dtype: str, draw: Draw, count: int, seed: int = 0) -> None:
+    """Identify an optimizer with so many random settings.
+
+    POLYAK_SETTINGS="200:7" in the environment makes it 200 settings drawn with the seed 7, whatever the test asks for.
+    """
+    if asked := os.environ.get("POLYAK_SETTINGS"):
+        count, seed = map(int, asked.split(":"))
+    rng, worst, wrong = np.random.default_rng(seed), 0.0, []
+    for number in range(count):
+        setting = draw(rng)
+        identity = identify(subject(name, setting.options, dtype))
+        try:
+            worst = max(worst, setting.error(identity, WITHIN[dtype]))
+        except AssertionError as error:
+            wrong.append(f"setting {number}, {setting.options}, was called {identity.kind}: {error}")
+    result = f"{name} {dtype}, seed {seed}: {count - len(wrong)} of {count} right, the worst to {worst:.1g}"
+    print(result)  # noqa: T201  (with pytest -s, the table of the whole proof)
+    assert not wrong, "\n".join([result, *wrong])
+
+
+def subject(name: str, options: dict[str, Any], dtype: str = "float64") -> Subject:
+    """An optimizer that is measured in this dtype."""
+    found = load(name, options)
+    if dtype == "float32":
+        found.double = False
+    return found
 
 
 def rate(rng: Rng) -> float:

@@ -1,5 +1,6 @@
 """Whether options count, and do what their names say: what the zoo does not have."""
 
+import math
 from typing import Any
 
 import pytest
@@ -41,7 +42,7 @@ def test_other_values_do_not_repeat_and_keep_the_kind_of_a_count() -> None:
 def test_what_is_varied_of_an_option() -> None:
     assert variations("foreach", False) == []
     assert variations("log_every", 5) == []
-    assert variations("betas", None) == []
+    assert variations("transform", None) == []
     assert variations("decay", "coupled") == []
     assert variations("momentum", None) == [("momentum", [0.9, 0.5])]
     (first, values), (second, _) = variations("betas", (0.9, 0.999))
@@ -83,14 +84,137 @@ class Second(Third):
 
 def test_an_option_counts_if_it_does_with_another_value_of_any_other() -> None:
     assert found(options(torch_subject(Second), UNKNOWN)) == []
-    outcome = options(torch_subject(Third, on=True), Identity("momentum"))
+    outcome = options(torch_subject(Third, on=True), UNKNOWN)
     assert found(outcome) == ["idle"]
     wrong, right = outcome.findings[0].trials
     assert wrong.options == {"idle": 4}
     assert right.options == {}
-    outcome = options(torch_subject(Third, on=True), UNKNOWN)
+
+
+class Rare(SGD):
+    """With an amount that counts in rare circumstances, which each of the classes below says."""
+
+    def __init__(self, params: Any, lr: float = 0.1, *, amount: float = 0.5, **more: Any) -> None:
+        super().__init__(params, lr, amount=amount, **more)
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:
+        raise NotImplementedError
+
+    def update(self, p: torch.Tensor, g: torch.Tensor, group: Group) -> None:
+        super().update(p, g * (1 + group["amount"] * self.counts(p, group)), group)
+
+
+class WithASwitchThatIsNotNamed(Rare):
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+        return bool(group.get("special"))
+
+
+class WithAnotherWord(Rare):
+    """The rule is 'plain' or 'other'."""
+
+    def __init__(self, params: Any, lr: float = 0.1, *, amount: float = 0.5, rule: str = "plain") -> None:
+        if rule not in ("plain", "other"):
+            raise ValueError(f"rule must be 'plain' or 'other', not {rule}")
+        super().__init__(params, lr, amount=amount, rule=rule)
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+        return bool(group["rule"] == "other")
+
+
+class WithALoss(Rare):
+    def step(self, closure: Any = None) -> Any:
+        self.given = closure is not None
+        return super().step(closure)
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+        p.add_(self.given)
+        return self.given
+
+
+class WithFewSteps(Rare):
+    """After a number of steps that no trial reaches."""
+
+    def __init__(self, params: Any, lr: float = 0.1, *, amount: float = 0.5, after: int = 5000, ranks: int = 64) -> None:
+        super().__init__(params, lr, amount=amount, after=after, ranks=ranks)
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:
+        t = self.state[p]["step"] = self.state[p].get("step", 0) + 1
+        return bool(t > group["after"] and max(p.shape) > group["ranks"])
+
+
+class WithSmallWeights(Rare):
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+        return bool(p.norm() < 0.01)
+
+
+class WithHugeGradients(Rare):
+    """Of which the square is infinite, and then it is an error."""
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:
+        if group["amount"] > 0.4 and math.isinf(float(p.grad.square().sum())):
+            raise RuntimeError("infinite")
+        return False
+
+
+@pytest.mark.parametrize(
+    "cls", [WithASwitchThatIsNotNamed, WithAnotherWord, WithALoss, WithFewSteps, WithSmallWeights, WithHugeGradients]
+)
+def test_an_option_counts_if_it_does_in_rare_circumstances(cls: Any) -> None:
+    outcome = options(torch_subject(cls), UNKNOWN)
     assert found(outcome) == []
-    assert outcome.notes == ("idle changed nothing in these trials; it may count elsewhere.",)
+    assert "amount" in outcome.evidence.partition("refused")[0]
+
+
+class WithAClosedWord(Rare):
+    def __init__(self, params: Any, lr: float = 0.1, *, amount: float = 0.5, rule: str = "plain") -> None:
+        if rule != "plain":
+            raise KeyError(rule)
+        super().__init__(params, lr, amount=amount, rule=rule)
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+        return False
+
+
+class InAnAverage(Rare):
+    """Which begins at 0, so that it is not between the weights."""
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:
+        self.slot(p, "mean").mul_(group["amount"]).add_(p, alpha=1 - group["amount"])
+        return False
+
+
+class InTheGradient(Rare):
+    """What is left of it after the step, for the next gradient to be added to."""
+
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+        return False
+
+    def move(self, p: torch.Tensor, direction: torch.Tensor, group: Group) -> None:
+        super().move(p, direction, group)
+        p.grad.mul_(1 - group["amount"])
+
+
+@pytest.mark.parametrize(
+    ("cls", "note"),
+    [
+        (WithAClosedWord, "may count with another rule, of which no other value is known"),
+        (InAnAverage, "counts in an average of the weights"),
+        (InTheGradient, "counts in the gradients that a step leaves"),
+    ],
+)
+def test_what_changes_no_weight_and_is_yet_not_said_to_be_without_effect(cls: Any, note: str) -> None:
+    outcome = options(torch_subject(cls), UNKNOWN)
+    assert found(outcome) == []
+    assert note in " ".join(outcome.notes)
+
+
+def test_what_is_kept_without_being_an_average_of_the_weights_is_none() -> None:
+    class Kept(Rare):
+        def counts(self, p: torch.Tensor, group: Group) -> bool:
+            self.slot(p, "velocity of its own").mul_(group["amount"]).add_(p.grad)
+            return False
+
+    assert found(options(torch_subject(Kept), UNKNOWN)) == ["amount"]
 
 
 def test_what_refuses_other_values_or_has_no_given_gradients_is_not_judged() -> None:
@@ -102,7 +226,7 @@ def test_what_refuses_other_values_or_has_no_given_gradients_is_not_judged() -> 
 
     outcome = options(torch_subject(Fixed), UNKNOWN)
     assert found(outcome) == []
-    assert "refused: idle" in outcome.evidence
+    assert "not told: idle" in outcome.evidence
     assert options(torch_subject(torch.optim.LBFGS), UNKNOWN).status == "not applicable"
 
 

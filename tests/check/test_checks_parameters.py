@@ -51,6 +51,30 @@ class FirstParameterTwice(SGD):
             self.update(p, self.gradient(p) * (2.0 if i == 0 else 1.0), group)
 
 
+class InTwos(SGD):
+    """Each two that follow each other are factors of one matrix, say: they take steps together or not at all."""
+
+    def step_group(self, params, group):
+        for one, other in zip(params[::2], params[1::2], strict=False):
+            self.update(one, self.gradient(one) * other.grad.norm(), group)
+            self.update(other, self.gradient(other) * 2, group)
+
+
+class InTwosThatDependOnTheOthers(InTwos):
+    """The first two take steps that are twice as long."""
+
+    def step_group(self, params, group):
+        super().step_group(params[:2], {**group, "lr": 2 * group["lr"]})
+        super().step_group(params[2:], group)
+
+
+def test_parameters_in_twos_are_said_and_mixed_only_if_two_depend_on_others():
+    outcome = checked(parameters, InTwos, Identity("unknown"))
+    assert found(outcome) == set()
+    assert "in twos" in outcome.notes[0]
+    assert found(checked(parameters, InTwosThatDependOnTheOthers, Identity("unknown"))) == {"parameters-mixed"}
+
+
 @pytest.mark.parametrize("cls", [Clipped, TrustRatio, SharedSize, SGD, AdamW, torch.optim.Adafactor])
 def test_what_is_taken_over_tensors_or_all_parameters_by_design_is_no_finding(cls):
     assert found(checked(parameters, lambda params: cls(params))) == set()

@@ -11,11 +11,12 @@ import torch
 from check.zoo.torch_sound import SGD, AdamW, Group, SGDOfLists
 from polyak.check.checks.changes import changes, compilations, schedules
 from polyak.check.checks.implementations import implementations
-from polyak.check.checks.regular import first_step, regular, response
+from polyak.check.checks.regular import first_step, regular
 from polyak.check.drivers.torch import of_class
 from polyak.check.finding import Outcome
 from polyak.check.identification import identify
 from polyak.check.identity import Identity
+from polyak.check.response import answered
 from polyak.check.trial import Subject, Trajectory, Trial
 
 UNKNOWN = Identity("unknown")
@@ -190,9 +191,9 @@ def test_a_response_is_the_recurrence_written_out() -> None:
         v = m * v + g
         steps.append(lr * (g + m * v))
     nesterov = Identity("momentum", poles=np.array([m]), residues=np.array([lr * m]), direct=lr)
-    np.testing.assert_allclose(response(nesterov, gradients), steps, rtol=1e-15)
+    np.testing.assert_allclose(answered(nesterov, gradients), steps, rtol=1e-15)
     turning = Identity("linear", poles=np.array([0.5j, -0.5j]), residues=np.array([0.5, 0.5]))
-    np.testing.assert_allclose(response(turning, np.array([1.0, 0, 0, 0, 0])), [1, 0, -0.25, 0, 0.0625], atol=1e-15)
+    np.testing.assert_allclose(answered(turning, np.array([1.0, 0, 0, 0, 0])), [1, 0, -0.25, 0, 0.0625], atol=1e-15)
 
 
 def test_a_first_step_without_dampening_is_noted_where_it_is_documented() -> None:

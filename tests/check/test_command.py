@@ -172,7 +172,7 @@ def test_select_and_ignore_reach_the_check(capsys, monkeypatch, plain):  # noqa:
         )
 
     monkeypatch.setattr(report, "CHECKS", {both: ("ascent", "recompiles")})
-    monkeypatch.setattr("polyak.check.drivers.torch.subject.Torch.script", lambda *_: "script")
+    monkeypatch.setattr("polyak.check.drivers.torch.subject.Torch.script", lambda *_, **__: "script")
     assert dispatch([*SGD.split(), "--select", "ascent", "--select", "recompiles", "--ignore", "ascent"]) == 1
     out = capsys.readouterr().out
     assert out.endswith("1 finding in 1 check: recompiles. Ignored: ascent.\n")

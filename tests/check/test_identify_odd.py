@@ -1,5 +1,6 @@
 """Identification of optimizers that are nearly those with a name, or that must not get one."""
 
+from functools import partial
 from typing import Any
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 
 from polyak.check.drivers.loading import load, of
 from polyak.check.identification import identify
+from polyak.check.line import line
 
 # Every rule is given all that any of them uses.
 # ruff: noqa: ARG001, ARG005
@@ -189,3 +191,35 @@ def test_an_optimizer_that_refuses_is_unknown() -> None:
     identity = odd(rule)
     assert identity.kind == "unknown"
     assert "too many weights" in identity.doubts[0]
+
+
+class Later(Odd):
+    """The heavy ball, and from a step on the sign of the velocity."""
+
+    def __init__(self, params: Any, lr: float = 0.1, start: int = 300) -> None:
+        torch.optim.Optimizer.__init__(self, params, {"lr": lr, "start": start})
+        type(self).rule = staticmethod(partial(self.follow, start))
+
+    @staticmethod
+    def follow(start: int, w: Any, g: Any, state: dict[str, Any], lr: float, t: int) -> Any:
+        v = velocity(g, state)
+        return w - lr * (v if t < start else v.sign())
+
+
+def test_a_rule_that_an_option_ends_is_not_named() -> None:
+    identity = identify(of(lambda params: Later(params)))
+    assert (identity.kind, identity.time_invariant) == ("unknown", False)
+    assert identity.doubts[0].startswith("In the first 300 steps it is this, and later it is not: heavy ball: m = 0.9")
+
+
+def test_a_rule_that_an_option_may_end_is_named_for_the_steps_that_were_seen() -> None:
+    identity = identify(of(lambda params: Later(params, start=10_000)))
+    assert identity.kind == "momentum"
+    assert line(identity).endswith("; in the first 64 steps")
+    assert "start=10000" in identity.doubts[-1]
+
+
+def test_a_lion_of_which_tiny_gradients_vanish_is_one_where_they_do_not() -> None:
+    identity = identify(load("check.zoo.torch_adaptive:TinyGradientsVanish", {"lr": 0.01}))
+    assert identity.kind == "sign"
+    assert identity.momenta[0].value == pytest.approx(0.99)

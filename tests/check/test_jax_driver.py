@@ -1,10 +1,7 @@
 """The driver of JAX: trials of optax's and Polyak's transformations come to the weights that their users get."""
 
-import ast
-import contextlib
-import io
-import itertools
 from collections import OrderedDict
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -14,41 +11,13 @@ import optax
 import pytest
 
 import polyak.jax
+from check.trials import CHANGED, CHANGES, CLOSE, RESUMES, G, W, assert_script_comes_to, assert_weights, heavy_ball, trial
 from polyak.check.drivers.jax import of_factory, of_function
 from polyak.check.trial import Group, NotOffered, Refused, Resume, Rows, Trial
-
-RNG = np.random.default_rng(0)
-W = {"b": RNG.standard_normal((2, 2)), "a": RNG.standard_normal(3)}
-G = [{name: RNG.standard_normal(w.shape) for name, w in W.items()} for _ in range(5)]
-
-
-def trial(dtype="float32", **more):
-    return Trial({n: w.astype(dtype) for n, w in W.items()}, [{n: g.astype(dtype) for n, g in gs.items()} for gs in G], **more)
 
 
 def sgd(**options):
     return of_function(optax.sgd, "optax:sgd", {"learning_rate": 0.1, "momentum": 0.9, **options})
-
-
-def heavy_ball(lr=0.1, m=0.9):
-    """The weights after each step, in float64. Numbers or one for each step."""
-    lrs, ms = np.broadcast_to(lr, 5), np.broadcast_to(m, 5)
-    w, v = {n: x.copy() for n, x in W.items()}, dict.fromkeys(W, 0.0)
-    seen = []
-    for g, lr_now, m_now in zip(G, lrs, ms, strict=True):
-        v = {n: m_now * v[n] + g[n] for n in W}
-        w = {n: w[n] - lr_now * v[n] for n in W}
-        seen.append(w)
-    return {n: np.stack([each[n] for each in seen]) for n in W}
-
-
-def assert_weights(trajectory, expected, rtol):
-    for name, w in expected.items():
-        np.testing.assert_allclose(trajectory.after[name], w, rtol=rtol, atol=rtol)
-
-
-# Rounding of five steps of numbers around 1.
-CLOSE = {"float32": 1e-6, "float64": 1e-14}
 
 
 @pytest.mark.parametrize("implementation", ["jit", "eager", ""])
@@ -56,7 +25,7 @@ CLOSE = {"float32": 1e-6, "float64": 1e-14}
 def test_weights_are_those_of_the_rule(dtype, implementation):
     found = sgd().run(trial(dtype, implementation=implementation))
     assert found.after["a"].dtype == dtype
-    assert_weights(found, heavy_ball(), CLOSE[dtype])
+    assert_weights(found, heavy_ball(in_steps=False), CLOSE[dtype])
     np.testing.assert_array_equal(found.before["a"][1:], found.after["a"][:-1])
     np.testing.assert_array_equal(found.gradients["b"], G[-1]["b"].astype(dtype))
     assert found.compilations == (1 if implementation == "jit" else None)
@@ -109,17 +78,13 @@ def test_a_transformation_that_remembers_is_not_used_again():
         np.testing.assert_array_equal(one.after["a"], two.after["a"])
 
 
-CHANGES = {0: {"momentum": 0.5}, 2: {"learning_rate": 0.02}, 4: {"learning_rate": 0.3, "momentum": 0.8}}
-CHANGED = {"lr": [0.1, 0.1, 0.02, 0.02, 0.3], "m": [0.5, 0.5, 0.5, 0.5, 0.8]}
-
-
 @pytest.mark.parametrize("implementation", ["jit", "eager"])
 @pytest.mark.parametrize("function", [optax.sgd, polyak.jax.momentum])
 def test_options_change_in_use_without_compiling_again(function, implementation):
     subject = of_function(function, "here:function", {"learning_rate": 0.1, "momentum": 0.9})
     for each in (subject, subject.scheduler()):
         found = each.run(trial(changes=CHANGES, implementation=implementation))
-        assert_weights(found, heavy_ball(**CHANGED), CLOSE["float32"])
+        assert_weights(found, heavy_ball(**CHANGED, in_steps=False), CLOSE["float32"])
         assert found.compilations == (1 if implementation == "jit" else None)
 
 
@@ -132,7 +97,7 @@ def test_a_schedule_makes_the_change_where_an_option_cannot_be_injected():
     found = of_function(picky, "here:picky", {"learning_rate": 0.1}).run(
         trial(changes={2: {"learning_rate": 0.02}}, implementation="jit")
     )
-    assert_weights(found, heavy_ball(lr=[0.1, 0.1, 0.02, 0.02, 0.02]), CLOSE["float32"])
+    assert_weights(found, heavy_ball(lr=[0.1, 0.1, 0.02, 0.02, 0.02], in_steps=False), CLOSE["float32"])
 
 
 def test_changes_that_cannot_be_made_are_refused():
@@ -146,9 +111,9 @@ def test_ready_made_transformations():
     subject = of_factory(lambda: optax.inject_hyperparams(optax.sgd)(learning_rate=0.1, momentum=0.9))
     assert subject.defaults == {"learning_rate": pytest.approx(0.1), "momentum": pytest.approx(0.9)}
     found = subject.run(trial(changes={2: {"learning_rate": 0.02}}, options={"momentum": 0.5}))
-    assert_weights(found, heavy_ball(lr=[0.1, 0.1, 0.02, 0.02, 0.02], m=0.5), CLOSE["float32"])
+    assert_weights(found, heavy_ball(lr=[0.1, 0.1, 0.02, 0.02, 0.02], m=0.5, in_steps=False), CLOSE["float32"])
     plain = of_factory(lambda: optax.sgd(0.1, 0.9))
-    assert_weights(plain.run(trial()), heavy_ball(), CLOSE["float32"])
+    assert_weights(plain.run(trial()), heavy_ball(in_steps=False), CLOSE["float32"])
     with pytest.raises(Refused, match="no hyperparameter"):
         plain.run(trial(options={"learning_rate": 1.0}))
     assert of_factory(lambda: polyak.jax.momentum(0.1, 0.5)).defaults["momentum"] == 0.5
@@ -159,14 +124,6 @@ def test_held_weights():
     free = sgd().run(trial("float64"))
     np.testing.assert_array_equal(found.before["a"], np.stack(5 * [W["a"]]))
     np.testing.assert_allclose(found.steps("a"), free.steps("a"), rtol=1e-12, atol=1e-14)  # rounding
-
-
-RESUMES = [
-    Resume(step, how, order, unharmed)
-    for step, (how, order), unharmed in itertools.product(
-        [0, 2], [("load", None), ("load", ("a", "b")), ("copy", None), ("pickle", None)], [False, True]
-    )
-]
 
 
 @pytest.mark.parametrize("implementation", ["jit", "eager"])
@@ -239,24 +196,61 @@ SCRIPTS = [
             4 * [{"w": np.float32([1, 0.1]), "e": np.zeros((0, 3), "float32")}],
         ),
     ),
-    *((sgd, trial(resume=resume, implementation="jit")) for resume in RESUMES[8:]),
+    *((sgd, trial(resume=resume)) for resume in RESUMES[8:]),
+    *((sgd, trial(resume=resume, implementation="jit")) for resume in (RESUMES[10], RESUMES[13])),
     (sgd, trial(resume=Resume(5, "load", ("a", "b")))),
     (lambda: of_function(optax.polyak_sgd, "optax:polyak_sgd", {"max_learning_rate": 0.1}), trial()),
     (lambda: of_function(polyak.jax.aggmo, "polyak.jax:aggmo", {"learning_rate": 0.1, "momenta": (0.0, 0.9)}), trial()),
 ]
 
 
+PAIRS = [
+    (trial(), trial(options={"momentum": 0.5})),
+    (trial("float64", options={"nesterov": True}), trial("float64")),
+    (trial(), trial(ml_dtypes.bfloat16)),
+    (trial(), trial(implementation="jit")),
+    (trial(), Trial({"a": W["a"].astype("float32")}, [{"a": g["a"].astype("float32")} for g in G[:2]])),
+]
+
+
+@pytest.fixture
+def _single():
+    """As it was, after scripts that allow float64."""
+    yield
+    jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("_single")
 def test_scripts_come_to_the_weights_of_their_trials():
     for make, t in SCRIPTS:
-        subject, printed = make(), io.StringIO()
-        try:
-            with contextlib.redirect_stdout(printed):
-                exec(compile(subject.script(t), "script", "exec"), {})  # noqa: S102  (what is tested)
-        finally:
-            jax.config.update("jax_enable_x64", False)
-        lines = [ast.literal_eval(line.replace("] [", "], [") + ",") for line in printed.getvalue().splitlines()]
-        found = subject.run(t)
-        assert len(lines) == len(t.gradients)
-        for i, name in enumerate(t.weights):
-            weights = np.array([line[i] for line in lines]).reshape(found.after[name].shape)
-            np.testing.assert_array_equal(weights.astype(found.after[name].dtype), found.after[name])
+        assert_script_comes_to(make(), t)
+        jax.config.update("jax_enable_x64", False)
+
+
+@pytest.mark.usefixtures("_single")
+@pytest.mark.parametrize(("number", "made"), list(enumerate([1, 1, 1, 2, 2])))
+def test_a_script_of_two_trials_comes_to_the_weights_of_both(number, made):
+    assert sgd().script(*PAIRS[number]).count("optax.sgd(") == made
+    assert_script_comes_to(sgd(), *PAIRS[number])
+
+
+def test_a_script_is_short():
+    subject = sgd()
+    one = Trial({"w": np.zeros(1, "float32")}, [{"w": np.ones(1, "float32")}])
+    assert subject.script(one) == (
+        "import jax, optax\n"
+        "params = {'w': jax.numpy.zeros((1,))}\n"
+        "optimizer = optax.sgd(learning_rate=0.1, momentum=0.9)\n"
+        "state = optimizer.init(params)\n"
+        "for w in jax.numpy.array([[1.0]]): updates, state = optimizer.update({'w': w}, state, params); "
+        "params = optax.apply_updates(params, updates); print(params['w'].tolist())\n"
+    )
+    # What is made is made in one line where it would be more than five.
+    assert len(subject.script(one, replace(one, options={"momentum": 0.5})).splitlines()) == 4
+    assert len(subject.script(*PAIRS[1]).splitlines()) == 4
+
+
+def test_a_script_shows_when_a_step_is_compiled(capsys):
+    subject = sgd()
+    exec(subject.script(trial(implementation="jit"), shown="compilations"), {})  # noqa: S102  (what is tested)
+    assert capsys.readouterr().out.splitlines().count("compiled") == 1

@@ -84,7 +84,7 @@ def test_what_lies_in_the_present_folder(here: Path) -> None:  # noqa: ARG001  (
     subject = load("mypackage.optim:MySGD", {"lr": 0.1})
     assert subject.name == "mypackage.optim:MySGD"
     assert "Mine." in subject.documentation
-    assert "from mypackage.optim import MySGD" in subject.script(TRIAL)
+    assert "mypackage.optim.MySGD([a]" in subject.script(TRIAL)
     assert np.array_equal(after(subject), after(load("torch.optim:SGD", {"lr": 0.1})))
 
 

@@ -147,7 +147,7 @@ def test_the_page():
         "                decay-kind: decay-kind is wrong.",
         "                  docs/findings/decay-kind.md",
         "",
-        "                    import torch",
+        "    import torch",
     ]
     assert page[-1] == "2 findings in 2 checks: decay-kind, decay-amount."
     assert max(map(len, page)) <= 110
@@ -157,7 +157,7 @@ def test_the_page():
 def test_the_script_on_the_page_runs(capsys):
     page = str(check(SGD, lr=0.1, select=["decay-kind"])).splitlines()
     begin = next(i for i, line in enumerate(page) if "import torch" in line)
-    script = "\n".join(line[20:] for line in page[begin : page.index("", begin + 4)])
+    script = "\n".join(line[4:] for line in page[begin : page.index("", begin + 4)])
     exec(script, {})  # noqa: S102  (what a person would paste)
     assert capsys.readouterr().out == "[0.9]\n"
 

@@ -1,8 +1,10 @@
 """Trials as programs: they come to the same weights."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,8 @@ from ml_dtypes import bfloat16
 
 from check.trials import ADAM, SGD, TWO, drawn
 from polyak.check.drivers.loading import load, of
-from polyak.check.drivers.scripts import arguments, imported, joined, number, numbers, variables
+from polyak.check.drivers.scripts import arguments, called, imports, joined, number, numbers, variables
+from polyak.check.finding import Finding
 from polyak.check.trial import Group, Resume, Rows, Trial
 
 
@@ -59,9 +62,12 @@ TRIALS: dict[str, Callable[[], Trial]] = {
 }
 
 
-def assert_script_comes_to(subject: Any, trial: Trial, script: str | None = None) -> None:
-    found, script = subject.run(trial), script or subject.script(trial)
-    expected = [[found.after[name][step].tolist() for name in trial.weights] for step in range(len(trial.gradients))]
+def assert_script_comes_to(subject: Any, *trials: Trial, script: str | None = None) -> None:
+    script = script or subject.script(*trials)
+    expected = []
+    for trial in trials:
+        after = subject.run(trial).after
+        expected += [[after[name][step].tolist() for name in trial.weights] for step in range(len(trial.gradients))]
     assert repr(printed(script)) == repr(expected), script  # as text, in which nan is nan
 
 
@@ -104,26 +110,84 @@ def test_a_script_with_a_factory_comes_to_the_same_weights(name: str) -> None:
     subject = of(partial(halved, lr=0.2))
     trial = replace(TRIALS[name](), options={"weight_decay": 0.01})
     script = subject.script(trial)
-    assert "import halved\n" in script
-    assert "halved([" in script
+    assert f", {__name__}\n" in script
+    assert f"{__name__}.halved([" in script
     assert ", lr=0.2)" in script
-    line = next(line for line in script.splitlines() if "import halved" in line)
-    assert_script_comes_to(subject, trial, script.replace(line, ""))
+    here = script.replace(f", {__name__}\n", "\n").replace(f"{__name__}.halved", "halved")  # not run as the module it is
+    assert_script_comes_to(subject, trial, script=here)
+
+
+PLAIN = Trial({"w": np.array([1.0, 2.0])}, [{"w": np.array([0.5, -1.0])}, {"w": np.array([0.1, 0.0])}])
+PAIRS: dict[str, tuple[Trial, Trial]] = {
+    "options": (replace(PLAIN, options={"momentum": 0.5, "nesterov": True}), replace(PLAIN, options={"momentum": 0.8})),
+    "implementation": (replace(PLAIN, implementation="loop"), replace(PLAIN, implementation="foreach")),
+    "gradients": (PLAIN, replace(PLAIN, gradients=PLAIN.gradients[:1])),
+    "missing": (Trial(**TWO), replace(TRIALS["missing"](), weights=TWO["weights"])),
+    "weights": (replace(PLAIN, held=True), replace(PLAIN, held=True, weights={"w": np.array([3.0, 0.25])})),
+    "dtype": (Trial(**drawn(np.float32, w=(2,))), Trial(**drawn(bfloat16, w=(2,)))),
+    "changes": (replace(PLAIN, changes={1: {"lr": 0.01, "momentum": 0.5}}), PLAIN),
+    "all of them": (
+        replace(PLAIN, options={"lr": 0.3}, changes={1: {"lr": 0.01}}),
+        replace(PLAIN, weights={"w": np.zeros(2)}, gradients=[{"w": np.ones(2)}] * 4),
+    ),
+    # These are no two of a loop.
+    "order": (Trial(**drawn(a=(1,), b=(1,))), Trial(**drawn(b=(1,), a=(1,)))),
+    "shape": (PLAIN, Trial({"w": np.ones((1, 2))}, [{"w": np.ones((1, 2))}])),
+    "layout": (PLAIN, replace(PLAIN, strided=True)),
+    "reused": (replace(PLAIN, reused=True), PLAIN),
+    "groups": (TRIALS["groups"](), Trial(**TWO)),
+    "resume": (PLAIN, replace(PLAIN, resume=Resume(1))),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_script_of_two_trials_comes_to_the_weights_of_both(name: str) -> None:
+    subject, pair = load(*SGD), PAIRS[name]
+    assert_script_comes_to(subject, *pair)
+    bodies = {"resume": 3}.get(name, 2 if list(PAIRS).index(name) >= list(PAIRS).index("order") else 1)
+    assert subject.script(*pair).count("torch.optim.SGD(") == bodies
+    assert len(subject.script(*pair).splitlines()) <= (5 if name != "resume" else 8)
+
+
+def test_an_option_that_is_not_known_is_not_given_to_the_other_trial() -> None:
+    class Any_(torch.optim.SGD):  # noqa: N801  (of any options)
+        def __init__(self, params: Any, **options: Any) -> None:
+            super().__init__(params, **{"lr": 0.1, **options})
+
+    script = load(*SGD).script  # which knows them
+    assert "for momentum in 0.5, 0.9:" in script(replace(PLAIN, options={"momentum": 0.5}), PLAIN)
+    subject = of(Any_)
+    assert "for momentum" not in subject.script(replace(PLAIN, options={"momentum": 0.5}), PLAIN)
 
 
 def test_a_script_is_short() -> None:
-    trial = Trial({"w": np.zeros(1)}, [{"w": np.ones(1)}, *4 * [{"w": np.zeros(1)}]])
-    assert load(*SGD).script(trial) == (
+    assert load(*SGD).script(PLAIN) == (
         "import torch\n"
-        "from torch.optim import SGD\n"
-        "\n"
-        "w = torch.nn.Parameter(torch.tensor([0.0], dtype=torch.float64))\n"
-        "optimizer = SGD([w], lr=0.1, momentum=0.9)\n"
-        "for gradients in torch.tensor([[1.0]] + 4 * [[0.0]], dtype=torch.float64):\n"
-        "    w.grad = gradients\n"
-        "    optimizer.step()\n"
-        "    print(w.tolist())\n"
+        "w = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=torch.float64))\n"
+        "optimizer = torch.optim.SGD([w], lr=0.1, momentum=0.9)\n"
+        "for w.grad in torch.tensor([[0.5, -1.0], [0.1, 0.0]], dtype=torch.float64): optimizer.step(); print(w.tolist())\n"
     )
+    assert load(*SGD).script(*PAIRS["changes"]).splitlines()[1::3] == [
+        "for changes in {1: {'lr': 0.01, 'momentum': 0.5}}, {}:",
+        "    for step, w.grad in enumerate(torch.tensor([[0.5, -1.0], [0.1, 0.0]], dtype=torch.float64)): "
+        "optimizer.param_groups[0].update(changes.get(step, {})); optimizer.step(); print(w.tolist())",
+    ]
+
+
+def test_a_script_shows_gradients_and_state() -> None:
+    nesterov = load("torch.optim:SGD", {"lr": 0.1, "momentum": 0.5, "nesterov": True, "foreach": True})
+    trial = replace(PLAIN, gradients=PLAIN.gradients[:1])
+    assert printed(nesterov.script(trial, shown="gradients")) == [[[0.75, -1.5]]]  # where it writes g + m v
+    ((state,),) = printed(nesterov.script(trial, shown="state"))
+    assert state["momentum_buffer"].tolist() == [0.5, -1.0]
+
+
+def test_the_script_of_a_scheduler_has_one() -> None:
+    pair, subject = (replace(PLAIN, changes={1: {"lr": 0.01}}), PLAIN), load(*SGD)
+    script = Finding("schedule-ignored", "", pair).script(subject)
+    assert "LambdaLR" in script
+    assert_script_comes_to(subject.scheduler(), *pair, script=script)
+    assert Finding("change-ignored", "", pair).script(subject) == subject.script(*pair)
 
 
 def test_a_script_says_what_it_cannot_import() -> None:
@@ -156,8 +220,21 @@ def test_calls_are_written_as_people_write_them() -> None:
         arguments({"lr": np.float64(0.1), "betas": (0.9, 0.99), "maximize": True})
         == ", lr=0.1, betas=(0.9, 0.99), maximize=True"
     )
-    assert imported("torch.optim:SGD") == ("from torch.optim import SGD", "SGD")
-    assert imported("a.b:C.D") == ("from a.b import C", "C.D")
+    assert (list(imports(["torch"], "torch.optim:SGD")), called("torch.optim:SGD")) == (["import torch"], "torch.optim.SGD")
+    assert (list(imports(["copy"], "a.b:C.D")), called("a.b:C.D")) == (["import copy, a.b"], "a.b.C.D")
+    assert list(imports(["torch"], "a:<locals>.f")) == ["# f: yours, the one that was checked", "import torch"]
+
+
+def test_a_module_that_is_hidden_behind_a_function_of_its_name_is_imported_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    package, module = ModuleType("package"), ModuleType("package.sgd")
+    package.sgd = module.sgd = lambda: None  # type: ignore[attr-defined]  # as in many packages
+    monkeypatch.setitem(sys.modules, "package", package)
+    monkeypatch.setitem(sys.modules, "package.sgd", module)
+    assert list(imports(["torch"], "package.sgd:SGD")) == ["from package.sgd import SGD", "import torch"]
+    assert called("package.sgd:SGD") == "SGD"
+
+
+def test_variables_have_names_that_are_free() -> None:
     assert variables(["w", "layer/kernel", "step", "if"], ["step"]) == {
         "w": "w",
         "layer/kernel": "p1",

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from polyak.check.identification.names import named
 from polyak.check.identification.system import bars, exponentials, fits, fitted, refined
 
 SYSTEMS = {
@@ -113,3 +114,26 @@ def test_what_a_curve_may_be_off_by_makes_bars_longer() -> None:
     assert bars(curve, true, noise)[1] < 1e-12
     # To first order in 1e-6.
     assert bars(curve, true, noise, off)[1] == pytest.approx(1e-6, rel=1e-3)
+
+
+def test_shares_that_a_short_response_does_not_tell_have_no_name() -> None:
+    # Near poles: within 62 steps of float32 the mean of four velocities is that of eight others too, to within the noise.
+    true = np.array([0.0, 0.99854443, 0.99511585, 0.97316936, 0.82324701, *[0.725] * 4])
+    short, long = noisy(true, 2.0**-24, seed=14), noisy(true, 2.0**-24, 512)
+    for response, names in ((short, []), (long, [4])):
+        system = fitted(*response)
+        assert system is not None
+        assert len(system.poles) == 4
+        assert [len(found.momenta) for found in named(system, *response, 2.0**-23)] == names
+
+
+def test_a_name_is_found_to_the_last_bits_of_its_parameters() -> None:
+    # 1 - nu is known to a unit of nu, which is more than the noise of a response without the rounding of coefficients.
+    rate, momentum, nu = 0.07, 0.99967, 0.985
+    true = np.array([rate * (1 - nu), momentum, rate * nu * (1 - momentum)])
+    response, noise = noisy(true, 2.0**-54)
+    system = fitted(response, noise)
+    assert system is not None
+    (found,) = named(system, response, noise, 2.0**-52)
+    assert found.rule.kind == "qhm"
+    assert np.all(np.abs(found.values - [rate, momentum, nu]) <= found.errors)

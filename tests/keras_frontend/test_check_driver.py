@@ -1,10 +1,6 @@
 """The driver of Keras: trials come to the weights that users of Keras get, on the backend of this process."""
 
-import ast
-import contextlib
-import io
-import itertools
-import warnings
+from dataclasses import replace
 
 import keras
 import ml_dtypes
@@ -12,6 +8,8 @@ import numpy as np
 import pytest
 
 import polyak.keras
+from check.trials import CHANGED, CHANGES, CLOSE, RESUMES, G, W, assert_script_comes_to, assert_weights, heavy_ball, trial
+from check.zoo import keras_zoo
 from keras_support import BACKEND, on_tensorflow
 from polyak.check.drivers.keras import of_class, of_factory
 from polyak.check.drivers.keras.backends import STEPS
@@ -19,19 +17,19 @@ from polyak.check.trial import Group, NotOffered, Refused, Resume, Rows, Trial
 
 if BACKEND == "jax":
     import jax
+if BACKEND == "torch":
+    import torch
 
-RNG = np.random.default_rng(0)
-W = {"b": RNG.standard_normal((2, 2)), "a": RNG.standard_normal(3)}
-G = [{name: RNG.standard_normal(w.shape) for name, w in W.items()} for _ in range(5)]
 COMPILED = list(STEPS)[1:]
-
-
-def trial(dtype="float32", **more):
-    return Trial({n: w.astype(dtype) for n, w in W.items()}, [{n: g.astype(dtype) for n, g in gs.items()} for gs in G], **more)
 
 
 def sgd(**options):
     return of_class(keras.optimizers.SGD, "keras.optimizers:SGD", {"learning_rate": 0.1, "momentum": 0.9, **options})
+
+
+def of_the_zoo():
+    """Its state is saved by the names of its variables."""
+    return of_class(keras_zoo.SGD, "check.zoo.keras_zoo:SGD", {"learning_rate": 0.1})
 
 
 def momentum(**options):
@@ -39,28 +37,7 @@ def momentum(**options):
     return of_class(polyak.keras.Momentum, "polyak.keras:Momentum", given)
 
 
-def heavy_ball(lr=0.1, m=0.9, gradients=G):
-    """The weights after each step, in float64. Numbers or one for each step. The velocity is in units of steps, as in Keras."""
-    lrs, ms = np.broadcast_to(lr, 5), np.broadcast_to(m, 5)
-    w, v = {n: x.copy() for n, x in W.items()}, dict.fromkeys(W, 0.0)
-    seen = []
-    for g, lr_now, m_now in zip(gradients, lrs, ms, strict=True):
-        v = {n: m_now * v[n] + lr_now * g[n] if n in g else v[n] for n in W}
-        w = {n: w[n] - v[n] if n in g else w[n] for n in W}
-        seen.append(w)
-    return {n: np.stack([each[n] for each in seen]) for n in W}
-
-
-def assert_weights(trajectory, expected, rtol):
-    for name, w in expected.items():
-        np.testing.assert_allclose(trajectory.after[name], w, rtol=rtol, atol=rtol)
-
-
-# Rounding of five steps of numbers around 1.
-CLOSE = {"float32": 1e-6, "float64": 1e-14}
-
-
-@pytest.mark.parametrize("implementation", ["", *STEPS])
+@pytest.mark.parametrize("implementation", STEPS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_weights_are_those_of_the_rule(dtype, implementation):
     for subject in (sgd(), momentum()):
@@ -68,7 +45,7 @@ def test_weights_are_those_of_the_rule(dtype, implementation):
         assert found.after["a"].dtype == dtype
         # Of Keras's own, ops.cast(0.9, "float64") on TensorFlow is 0.9 in float32.
         through_float32 = BACKEND == "tensorflow" and subject.name.startswith("keras")
-        assert_weights(found, heavy_ball(), 1e-6 if through_float32 else CLOSE[dtype])
+        assert_weights(found, heavy_ball(in_steps=True), 1e-6 if through_float32 else CLOSE[dtype])
         np.testing.assert_array_equal(found.before["a"][1:], found.after["a"][:-1])
         np.testing.assert_array_equal(found.gradients["b"], G[-1]["b"].astype(dtype))
         assert found.compilations == (1 if implementation in COMPILED else None)
@@ -129,24 +106,24 @@ def test_an_instance_that_remembers_more_than_variables_is_not_used_again():
     np.testing.assert_array_equal(one.after["a"], two.after["a"])
 
 
-CHANGES = {0: {"momentum": 0.5}, 2: {"learning_rate": 0.02}, 4: {"learning_rate": 0.3, "momentum": 0.8}}
-CHANGED = {"lr": [0.1, 0.1, 0.02, 0.02, 0.3], "m": [0.5, 0.5, 0.5, 0.5, 0.8]}
-
-
 @pytest.mark.parametrize("implementation", STEPS)
 def test_options_change_in_use_without_compiling_again(implementation):
     for subject in (momentum(), momentum().scheduler()):
         found = subject.run(trial(changes=CHANGES, implementation=implementation))
-        assert_weights(found, heavy_ball(**CHANGED), CLOSE["float32"])
+        assert_weights(found, heavy_ball(**CHANGED, in_steps=True), CLOSE["float32"])
         assert found.compilations == (1 if implementation in COMPILED else None)
-        assert_weights(subject.run(trial()), heavy_ball(), CLOSE["float32"])
+        assert_weights(subject.run(trial()), heavy_ball(in_steps=True), CLOSE["float32"])
 
 
 @pytest.mark.parametrize("implementation", COMPILED)
 def test_keras_own_momentum_cannot_be_changed_in_compiled_code(implementation):
     found = sgd().run(trial(changes={2: {"momentum": 0.1}}, implementation=implementation))
-    assert_weights(found, heavy_ball(), CLOSE["float32"])
-    assert_weights(sgd().run(trial(changes={2: {"momentum": 0.1}})), heavy_ball(m=[0.9, 0.9, 0.1, 0.1, 0.1]), CLOSE["float32"])
+    assert_weights(found, heavy_ball(in_steps=True), CLOSE["float32"])
+    assert_weights(
+        sgd().run(trial(changes={2: {"momentum": 0.1}})),
+        heavy_ball(m=[0.9, 0.9, 0.1, 0.1, 0.1], in_steps=True),
+        CLOSE["float32"],
+    )
 
 
 def test_changes_that_cannot_be_made_are_refused():
@@ -161,7 +138,7 @@ def test_factories():
     assert subject.name.endswith(":SGD")
     assert {"learning_rate": 0.1, "momentum": 0.9, "weight_decay": 0.01}.items() <= subject.defaults.items()
     found = subject.run(trial(options={"weight_decay": None, "momentum": 0.5}))
-    assert_weights(found, heavy_ball(m=0.5), CLOSE["float32"])
+    assert_weights(found, heavy_ball(m=0.5, in_steps=True), CLOSE["float32"])
     with pytest.raises(Refused, match="b1"):
         subject.run(trial(options={"b1": 1.0}))
 
@@ -191,7 +168,9 @@ def test_held_weights():
 def test_missing_gradients():
     gradients = [{n: g[n].astype("float32") for n in (W if i != 2 else ["a"])} for i, g in enumerate(G)]
     found = sgd().run(Trial(trial().weights, gradients))
-    assert_weights(found, heavy_ball(gradients=[{n: G[i][n] for n in g} for i, g in enumerate(gradients)]), CLOSE["float32"])
+    assert_weights(
+        found, heavy_ball(gradients=[{n: G[i][n] for n in g} for i, g in enumerate(gradients)], in_steps=True), CLOSE["float32"]
+    )
 
 
 @on_tensorflow
@@ -215,18 +194,10 @@ def test_what_keras_does_not_have_is_not_offered():
             sgd().run(Trial({"w": w}, **{"gradients": [{"w": w}], **more}))
 
 
-RESUMES = [
-    Resume(step, how, order, unharmed)
-    for step, (how, order), unharmed in itertools.product(
-        [0, 2], [("load", None), ("load", ("a", "b")), ("copy", None), ("pickle", None)], [False, True]
-    )
-]
-
-
 def test_training_goes_on_in_another_instance():
     subject = sgd()
     straight = subject.run(trial())
-    for resume in RESUMES:
+    for resume in (*RESUMES[:8:2], *RESUMES[8:]):  # at the beginning there is little that an old instance could do
         if resume.order:
             with pytest.raises(Refused, match="shape"):  # Keras loads by position
                 subject.run(trial(resume=resume))
@@ -268,6 +239,8 @@ SCRIPTS = [
     *((sgd, Trial(SAME, 4 * [SAME], resume=resume)) for resume in RESUMES[8:]),
     *((sgd, Trial(SAME, 4 * [SAME], implementation=i, resume=RESUMES[9])) for i in COMPILED),
     (sgd, Trial(SAME, 4 * [SAME], resume=Resume(4, "load", ("b", "a")))),
+    (of_the_zoo, Trial({"w": SAME["a"]}, 3 * [{"w": SAME["b"]}], resume=Resume(1))),
+    (of_the_zoo, Trial({"w": SAME["a"]}, 3 * [{"w": SAME["b"]}], resume=Resume(1, "pickle"))),
 ]  # fmt: skip
 if BACKEND == "tensorflow":
     SCRIPTS.append(
@@ -275,21 +248,46 @@ if BACKEND == "tensorflow":
     )
 
 
-def test_scripts_come_to_the_weights_of_their_trials():
+ONE = Trial({"w": np.float64([1, 2])}, 3 * [{"w": np.float64([0.1, 0.2])}])
+PAIRS = [
+    (ONE, replace(ONE, options={"momentum": 0.5})),
+    (replace(ONE, changes={2: {"momentum": 0.5}}), ONE),
+    (ONE, replace(ONE, implementation=[*STEPS][-1], options={"nesterov": True})),
+]
+
+
+@pytest.fixture
+def _settings():
+    """As they were, after scripts that set them."""
     floatx = keras.config.floatx()
-    for make, t in SCRIPTS:
-        subject, printed = make(), io.StringIO()
-        try:
-            with contextlib.redirect_stdout(printed), warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of missing gradients
-                exec(compile(subject.script(t), "script", "exec"), {})  # noqa: S102  (what is tested)
-        finally:
-            keras.config.set_floatx(floatx)
-            if BACKEND == "jax":
-                jax.config.update("jax_enable_x64", False)
-        lines = [ast.literal_eval(line.replace("] [", "], [") + ",") for line in printed.getvalue().splitlines()]
-        found = subject.run(t)
-        assert len(lines) == len(t.gradients)
-        for i, name in enumerate(t.weights):
-            weights = np.array([line[i] for line in lines]).reshape(found.after[name].shape)
-            np.testing.assert_array_equal(weights.astype(found.after[name].dtype), found.after[name])
+    yield
+    keras.config.set_floatx(floatx)
+    if BACKEND == "jax":
+        jax.config.update("jax_enable_x64", False)
+    if BACKEND == "torch":
+        torch.set_grad_enabled(True)
+
+
+@pytest.mark.usefixtures("_settings")
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of missing gradients
+@pytest.mark.parametrize(("make", "trials"), [*((make, (t,)) for make, t in SCRIPTS), *((sgd, pair) for pair in PAIRS)])
+def test_scripts_come_to_the_weights_of_their_trials(make, trials):
+    assert_script_comes_to(make(), *trials)
+
+
+def test_a_script_is_short():
+    lines = sgd().script(*PAIRS[0]).splitlines()
+    assert lines[0] == f'import os; os.environ["KERAS_BACKEND"] = "{BACKEND}"'
+    assert lines[2:4] == [
+        "for momentum in 0.9, 0.5:",
+        "    w, optimizer = keras.Variable([1.0, 2.0], dtype='float64'), "
+        "keras.optimizers.SGD(learning_rate=0.1, momentum=momentum)",
+    ]
+    assert len(lines) == 5
+
+
+@pytest.mark.usefixtures("_settings")
+@pytest.mark.parametrize("implementation", COMPILED)
+def test_a_script_shows_when_a_step_is_compiled(capsys, implementation):
+    exec(sgd().script(replace(ONE, implementation=implementation), shown="compilations"), {})  # noqa: S102  (what is tested)
+    assert capsys.readouterr().out.splitlines().count("compiled") == 1

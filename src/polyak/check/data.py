@@ -21,7 +21,7 @@ def written(report: Report) -> str:
     """A report in JSON.
 
     Numbers that are not finite are null, poles and residues pairs of real and imaginary part, options that JSON does not have
-    their `repr`. Each finding has its trials as the scripts that run them.
+    their `repr`. Each finding has the script that shows it.
     """
     return json.dumps(data(report), indent=2, allow_nan=False)
 
@@ -61,7 +61,7 @@ def _finding(report: Report, finding: Any) -> dict[str, Any]:
         "what": finding.what,
         "option": finding.option,
         "page": location(finding.identifier),
-        "scripts": [report.subject.script(trial) for trial in finding.trials],
+        "scripts": [finding.script(report.subject)],
     }
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from polyak.check.trial import Trial
+from polyak.check.trial import Shown, Subject, Trial
 
 FINDINGS: Mapping[str, str] = {
     "option-without-effect": "An option changes nothing.",
@@ -40,6 +40,9 @@ FINDINGS: Mapping[str, str] = {
 }
 """The identifiers, which stay as they are, with what each is in a sentence. Each has a page in docs/findings/."""
 
+# What is wrong is not in the weights.
+_SHOWN: Mapping[str, Shown] = {"gradient-written": "gradients", "state-dtype": "state", "recompiles": "compilations"}
+
 Status = Literal["pass", "fail", "not applicable"]
 
 
@@ -50,7 +53,7 @@ class Finding:
     Attributes:
         identifier: One of `FINDINGS`.
         what: What is wrong with this optimizer, in a sentence with its numbers.
-        trials: Those that show it, one or two of few steps: each can be run as a script.
+        trials: Those that show it, one or two of few steps.
         option: The option that it is about.
     """
 
@@ -58,6 +61,11 @@ class Finding:
     what: str
     trials: Sequence[Trial]
     option: str | None = None
+
+    def script(self, subject: Subject) -> str:
+        """The program that shows it, of the optimizer in which it was found."""
+        scheduled = subject.scheduler() if self.identifier == "schedule-ignored" else None
+        return (scheduled or subject).script(*self.trials, shown=_SHOWN.get(self.identifier, "weights"))
 
 
 @dataclass(frozen=True)

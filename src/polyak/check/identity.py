@@ -68,6 +68,7 @@ class Identity:
             t is the number of steps.
         scaled_first: Whether the velocity adds up gradients that were scaled before, as RMSprop's and LARS's; what is scaled is
             the velocity otherwise.
+        seen: The number of steps over which it was seen, where an option may say that another rule begins after more.
         impulse: The steps after one gradient of 1, the first of them at that gradient.
         poles: Of the transfer function from gradient to step: step_t = direct g_t + the sum over poles and k of r p^k g_{t-k}.
         residues: See `poles`.
@@ -97,6 +98,7 @@ class Identity:
     squares: Number | None = None
     corrected: tuple[bool, bool] | None = None
     scaled_first: bool | None = None
+    seen: int | None = None
     impulse: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0))
     poles: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0))
     residues: np.ndarray[Any, Any] = field(default_factory=lambda: np.zeros(0))

@@ -27,7 +27,9 @@ def line(identity: Identity) -> str:
     """
     name, parts = _name(identity), list(_parts(identity))
     whole = f"{name}: {', '.join(parts)}" if parts else name
-    return f"{whole}; first step differs: {identity.first_step}" if identity.first_step else whole
+    if identity.first_step:
+        whole += f"; first step differs: {identity.first_step}"
+    return f"{whole}; in the first {identity.seen} steps" if identity.seen else whole
 
 
 def recurrence(identity: Identity) -> tuple[str, ...]:

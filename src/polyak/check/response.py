@@ -43,6 +43,17 @@ def impulse(identity: Identity, steps: int) -> Array:
     return following
 
 
+def answered(identity: Identity, gradients: Array) -> Array:
+    """The steps that the recurrence that was identified makes of gradients, (steps, ...), of weights held at 0."""
+    sums = np.zeros((len(identity.poles), *gradients.shape[1:]), np.complex128)
+    poles, residues = (np.reshape(x, (-1, *[1] * (gradients.ndim - 1))) for x in (identity.poles, identity.residues))
+    steps = []
+    for g in gradients:
+        sums = poles * sums + g
+        steps.append((identity.direct * g + (residues * sums).sum(axis=0)).real)
+    return np.array(steps)
+
+
 def transfer(identity: Identity, frequencies: Array) -> Array:
     """The transfer function of the recurrence that was identified.
 

@@ -49,22 +49,15 @@ def _outcome(report: Report, outcome: Outcome) -> Iterator[str]:
     for note in outcome.notes:
         yield from _wrapped(note, "note: ", _LEFT)
     for finding in outcome.findings:
-        yield from (indent(text, " " * _LEFT) for text in _finding(report, finding))
+        yield from _finding(report, finding, _LEFT)
 
 
-def _finding(report: Report, finding: Finding) -> Iterator[str]:
-    """A finding: its identifier, what is wrong, its page, and the scripts that show it."""
-    yield from wrap(
-        f"{finding.identifier}: {finding.what}",
-        _WIDTH - _LEFT,
-        subsequent_indent="  ",
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
-    yield f"  {location(finding.identifier)}"
-    for trial in finding.trials:
-        yield ""
-        yield indent(report.subject.script(trial).rstrip(), "    ")
+def _finding(report: Report, finding: Finding, left: int = 0) -> Iterator[str]:
+    """A finding: its identifier, what is wrong, its page, and the script that shows it: at the left, since it is wide."""
+    yield from _wrapped(f"{finding.identifier}: {finding.what}", "", left, 2)
+    yield f"{' ' * left}  {location(finding.identifier)}"
+    yield ""
+    yield indent(finding.script(report.subject).rstrip(), "    ")
     yield ""
 
 
@@ -85,9 +78,8 @@ def _names(found: Iterable[Finding]) -> str:
     return ", ".join(dict.fromkeys(finding.identifier for finding in found))
 
 
-def _wrapped(text: str, first: str, left: int) -> list[str]:
-    """A text below itself, after a word before its first line."""
+def _wrapped(text: str, first: str, left: int, more: int = 0) -> list[str]:
+    """A text below itself, after a word before its first line; later lines begin so many more places to the right."""
     begin = " " * left + first
-    return wrap(
-        text, _WIDTH, initial_indent=begin, subsequent_indent=" " * len(begin), break_long_words=False, break_on_hyphens=False
-    )
+    later = " " * (len(begin) + more)
+    return wrap(text, _WIDTH, initial_indent=begin, subsequent_indent=later, break_long_words=False, break_on_hyphens=False)

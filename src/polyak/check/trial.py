@@ -12,6 +12,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Again = Literal["load", "copy", "pickle"]
+Shown = Literal["weights", "gradients", "state", "compilations"]
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,7 @@ class Subject(Protocol):
         closure: Whether its step asks for a closure that computes the loss: it may then take it more than once.
         documentation: The docstring of the class or function; "" where there is none.
         random: Whether it draws random numbers: then the order of parameters is no matter of right or wrong.
+        unnamed: What a step asks parameter groups for that they do not have and that the constructor does not name.
     """
 
     framework: str
@@ -153,6 +155,7 @@ class Subject(Protocol):
     closure: bool
     documentation: str
     random: bool
+    unnamed: tuple[str, ...]
 
     def run(self, trial: Trial) -> Trajectory:
         """What comes of a trial.
@@ -168,8 +171,17 @@ class Subject(Protocol):
             Refused: The optimizer raised an error.
         """
 
-    def script(self, trial: Trial) -> str:
-        """The trial as a Python program of a few lines, which prints the weights after each step."""
+    def script(self, *trials: Trial, shown: Shown = "weights") -> str:
+        """Trials, one after the other, as a Python program of a few lines.
+
+        Args:
+            *trials: The trials; those that differ little share their lines.
+            shown: What is printed after each step: the weights of all parameters, their gradients, their state, or beside the
+                weights a word whenever the step is compiled.
+        """
 
     def scheduler(self) -> "Subject | None":
         """The subject whose changes of the learning rate are made by the framework's own scheduler; None where it has none."""
+
+    def with_loss(self) -> "Subject | None":
+        """The subject whose steps are given the loss, which it can do without; None where it has no such way."""

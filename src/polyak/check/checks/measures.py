@@ -87,11 +87,16 @@ def same(one: Trajectory, other: Trajectory) -> bool:
     return all(np.array_equal(one.after[name], other.after[name], equal_nan=True) for name in one.after)
 
 
-def incomparable(subject: Subject) -> str | None:
-    """Why no two trials of an optimizer can be compared step by step; None where they can."""
+def incomparable(subject: Subject, *, random: bool = False) -> str | None:
+    """Why no two trials of an optimizer can be compared step by step; None where they can.
+
+    Args:
+        subject: The optimizer.
+        random: Whether they may be compared if the same random numbers are drawn.
+    """
     if subject.closure:
         return "It asks for the loss as often as it likes, and gradients that are given beforehand do not serve it."
-    if subject.random:
+    if subject.random and not random:
         return "It draws random numbers."
     trial, trajectory = usual(subject, 6)
     if not same(trajectory, subject.run(trial)):

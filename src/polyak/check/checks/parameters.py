@@ -51,6 +51,9 @@ def parameters(subject: Subject, identity: Identity) -> Outcome:
     small = scaled(trial_of(_SMALL, 2, kind), min(1.0, factor))
 
     if difference(came.after, subject.run(backwards).after, allowed):
+        if _in_twos(subject, trial, came, allowed):
+            note = "Parameters are taken in twos, as they follow each other: one without another stays where it is."
+            return outcome(check, "Twos of parameters come to the same weights in another order.", [], [note])
         pairs = [(small, only(small, "b", "a")), (trial, backwards)]
         where, pair = shortest(subject, pairs, allowed)
         finding = Finding("parameters-mixed", f"In another order of the same parameters, {where}.", pair)
@@ -112,6 +115,15 @@ def independent(subject: Subject, identity: Identity, trial: Trial, name: str) -
     """Whether a parameter does the same without the others of a trial."""
     came = subject.run(trial)
     return not difference(subject.run(only(trial, name)).after, came.after, rounding(came, identity))
+
+
+def _in_twos(subject: Subject, trial: Trial, came: Trajectory, allowed: float) -> bool:
+    """Whether two that follow each other are one thing, so that one alone is none, and the order of the twos is no matter."""
+    first, second, *others = trial.weights
+    alone = subject.run(only(trial, first))
+    return not alone.steps(first).any() and not difference(
+        came.after, subject.run(only(trial, *others, first, second)).after, allowed
+    )
 
 
 def _beside(subject: Subject, identity: Identity, check: str, pairs: list[tuple[Trial, Trial]], allowed: float) -> Outcome:

@@ -33,7 +33,7 @@ def poison(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (a
         subject,
         *(
             replace(trial_of(shapes, _STEPS, dtype(subject)), held=True)
-            for shapes in ({"a": (2,), "b": (1,)}, {"a": (2, 2), "b": (2, 2)})
+            for shapes in ({"a": (2,), "b": (2,)}, {"a": (2, 2), "b": (2, 2)})
         ),
     )
     findings: list[Finding] = []

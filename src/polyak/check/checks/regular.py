@@ -20,6 +20,7 @@ from polyak.check.checks.measures import (
 from polyak.check.checks.values import is_number
 from polyak.check.finding import Finding, Outcome
 from polyak.check.identity import Identity
+from polyak.check.response import answered
 from polyak.check.trial import Array, Subject, Trial
 
 _STEPS = 320
@@ -168,25 +169,14 @@ def _against_response(subject: Subject, identity: Identity) -> tuple[tuple[Trial
     steps = trajectory.steps("w")
     delta = np.zeros(len(identity.impulse))
     delta[:1] = 1
-    if not np.allclose(response(identity, delta), identity.impulse, atol=1e-6 * np.abs(identity.impulse).max(initial=0)):
+    if not np.allclose(answered(identity, delta), identity.impulse, atol=1e-6 * np.abs(identity.impulse).max(initial=0)):
         return (trial,), []  # no sum of powers says it: that of a rule that remembers some gradients for some steps
-    wanted = response(identity, g.astype(np.float64))
+    wanted = answered(identity, g.astype(np.float64))
     off = np.abs(steps - wanted).reshape(_STEPS, -1).max(axis=1)
     odd = [int(t) for t in np.flatnonzero(~(off <= _PREDICTED[np.dtype(kind).name] * np.abs(wanted).max()))]
     if not odd:
         return (trial,), []
     return (replace(trial, gradients=trial.gradients[: odd[0] + 1]),), odd
-
-
-def response(identity: Identity, gradients: Array) -> Array:
-    """The steps that a linear recurrence makes of gradients, (steps, ...)."""
-    sums = np.zeros((len(identity.poles), *gradients.shape[1:]), np.complex128)
-    poles, residues = (np.reshape(x, (-1, *[1] * (gradients.ndim - 1))) for x in (identity.poles, identity.residues))
-    steps = []
-    for g in gradients:
-        sums = poles * sums + g
-        steps.append((identity.direct * g + (residues * sums).sum(axis=0)).real)
-    return np.array(steps)
 
 
 def _stated(subject: Subject, odd: list[int]) -> str | None:

@@ -110,6 +110,24 @@ class Running:
         )
 
 
+class Followed:
+    """A subject that runs one trial as it runs two: their steps alternate."""
+
+    def _followed(self, *trials: Trial) -> tuple[Trajectory, ...]:
+        """What comes of trials, each with an instance of its own."""
+        raise NotImplementedError
+
+    def run(self, trial: Trial) -> Trajectory:
+        """What comes of a trial; see `polyak.check.trial.Subject.run`."""
+        (trajectory,) = self._followed(trial)
+        return trajectory
+
+    def together(self, first: Trial, second: Trial) -> tuple[Trajectory, Trajectory]:
+        """What comes of two trials whose steps alternate; see `polyak.check.trial.Subject.together`."""
+        one, two = self._followed(first, second)
+        return one, two
+
+
 def followed(*all_running: Running) -> tuple[Trajectory, ...]:
     """What comes of trials whose steps alternate."""
     for number in range(1 + max(len(running.trial.gradients) for running in all_running)):

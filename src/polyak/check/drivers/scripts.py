@@ -2,16 +2,124 @@
 
 import keyword
 import math
-from collections.abc import Iterable, Iterator, Mapping
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
 import numpy as np
 
-from polyak.check.trial import Array
+from polyak.check.trial import Array, Trial
 
 # A run of as many equal steps is written as one.
 _LONG = 3
+
+FEW = 5
+"""Lines that a program may have before it is written in a shorter form."""
+
+
+class Loop:
+    """What differs between the trials of a program goes by a name, which a loop gives its values one after the other.
+
+    Args:
+        taken: Names that stand for something else.
+
+    Example:
+        >>> loop = Loop()
+        >>> body = [f"print({loop.of('lr', ['0.1', '0.2'])}, {loop.of('momentum', ['0.9', '0.9'])})"]
+        >>> list(loop.around(body))
+        ['for lr in 0.1, 0.2:', '    print(lr, 0.9)']
+    """
+
+    def __init__(self, taken: Collection[str] = ()) -> None:
+        self.taken = taken
+        self.named: dict[str, Sequence[str]] = {}
+
+    def of(self, name: str, expressions: Sequence[str]) -> str:
+        """The expression that all trials have, or the name of those that they have."""
+        if len(set(expressions)) == 1:
+            return expressions[0]
+        while name in self.taken or self.named.get(name, expressions) != expressions:
+            name += "_"
+        self.named[name] = expressions
+        return name
+
+    def around(self, body: Iterable[str]) -> Iterator[str]:
+        """The loop with its body; the body alone where nothing differs."""
+        body = list(body)  # only then all names are known
+        if not self.named:
+            return iter(body)
+        values = [each[0] if len(each) == 1 else f"({', '.join(each)})" for each in zip(*self.named.values(), strict=True)]
+        return iter([f"for {', '.join(self.named)} in {', '.join(values)}:", *indented(body)])
+
+    def options(self, each: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> dict[str, Any]:
+        """Options; those that differ by their names, the default where a trial has none."""
+        names = dict.fromkeys(name for options in each for name in options)
+        values = {name: [options.get(name, defaults.get(name)) for options in each] for name in names}
+        return {
+            name: Name(self.of(name, expressions)) if len(set(expressions := [*map(written, x)])) > 1 else x[0]
+            for name, x in values.items()
+        }
+
+
+class Name(str):
+    """An expression in the place of a value."""
+
+    __slots__ = ()
+
+    __repr__ = str.__str__
+
+
+def alike(trials: Sequence[Trial], defaults: Mapping[str, Any]) -> bool:
+    """Whether trials differ only in numbers, options and changes, so that one body of a loop can stand for all.
+
+    Args:
+        trials: The trials.
+        defaults: The options that are known where a trial does not give them.
+    """
+
+    def kept(trial: Trial) -> tuple[Any, ...]:
+        shapes = [(name, w.shape) for name, w in trial.weights.items()]
+        return shapes, trial.held, trial.groups, trial.strided, trial.reused
+
+    some = {name for trial in trials for name in trial.options if any(name not in other.options for other in trials)}
+    same = all(kept(trial) == kept(trials[0]) for trial in trials)
+    return same and some <= defaults.keys() and not any(trial.resume for trial in trials)
+
+
+def stacked(trials: Sequence[Trial], names: Sequence[str], begin: int, end: int) -> list[Array] | None:
+    """The gradients of some parameters at some steps, as one array of each trial: (steps, [parameters,] *shape).
+
+    None where they are no one array: some are missing or sparse, or of another shape.
+    """
+    shapes = {trial.weights[name].shape for trial in trials for name in names}
+    if len(shapes) > 1:
+        return None
+    (shape,), several = shapes, [len(names)] if len(names) > 1 else []
+    arrays = []
+    for trial in trials:
+        steps = [[step.get(name) for name in names] for step in trial.gradients[begin:end]]
+        if not all(isinstance(g, np.ndarray) for step in steps for g in step):
+            return None
+        flat = np.array([g for step in steps for g in step], trial.weights[names[0]].dtype)
+        arrays.append(flat.reshape(len(steps), *several, *shape))
+    return arrays
+
+
+def one_line(head: str, statements: Sequence[str]) -> Iterator[str]:
+    """A loop over steps: in one line where its statements are simple ones.
+
+    Example:
+        >>> list(one_line("for g in gs:", ["take(g)", "print(w)"]))
+        ['for g in gs: take(g); print(w)']
+        >>> list(one_line("for g in gs:", ["if g: w = 0", "take(g)", "print(w)"]))
+        ['for g in gs:', '    if g: w = 0', '    take(g); print(w)']
+    """
+    lines: list[str] = []
+    for compound, run in groupby(statements, lambda statement: statement.startswith(("for ", "if "))):
+        some = list(run)
+        lines += some if compound else ["; ".join(some)]
+    yield from [f"{head} {lines[0]}"] if len(lines) == 1 else [head, *indented(lines)]
 
 
 def numbers(array: Array) -> str:
@@ -38,20 +146,26 @@ def joined(items: Iterable[str]) -> str:
         if count < _LONG:
             plain += count * [item]
             continue
-        parts += [_listed(plain)] if plain else []
+        parts += [listed(plain)] if plain else []
         parts.append(f"{count} * [{item}]")
         plain = []
-    parts += [_listed(plain)] if plain or not parts else []
+    parts += [listed(plain)] if plain or not parts else []
     return " + ".join(parts)
 
 
-def _listed(items: list[str]) -> str:
+def listed(items: Iterable[str]) -> str:
+    """A list of what is written already."""
     return f"[{', '.join(items)}]"
+
+
+def all_zero(arrays: Sequence[Array]) -> bool:
+    """Whether arrays have one shape and nothing but zeros, which are not negative."""
+    return len({array.shape for array in arrays}) == 1 and not any(array.any() or np.signbit(array).any() for array in arrays)
 
 
 def _nested(array: Any) -> str:
     if getattr(array, "ndim", 0):
-        return _listed([_nested(each) for each in array])
+        return listed([_nested(each) for each in array])
     return number(array)
 
 
@@ -76,6 +190,16 @@ def arguments(options: Mapping[str, Any]) -> str:
     return "".join(f", {name}={written(value)}" for name, value in options.items())
 
 
+def items(options: Mapping[str, Any]) -> str:
+    """Options as a dict.
+
+    Example:
+        >>> items({"lr": np.float64(0.1)})
+        "{'lr': 0.1}"
+    """
+    return f"{{{', '.join(f'{name!r}: {written(value)}' for name, value in options.items())}}}"
+
+
 def written(value: Any) -> str:
     """An option."""
     if isinstance(value, np.generic | float):
@@ -89,18 +213,45 @@ def variables(names: Iterable[str], taken: Iterable[str]) -> dict[str, str]:
     return {name: name if name.isidentifier() and name not in avoided else f"p{number}" for number, name in enumerate(names)}
 
 
-def imported(name: str) -> tuple[str, str]:
-    """The line that imports "module:name", and how it is called then.
+def called(name: str) -> str:
+    """How what is at "module:name" is called where its module is imported; its own name where it cannot be."""
+    module, _, path = name.partition(":")
+    if not _can_be_imported(name):
+        return path.rpartition(".")[2]
+    return path if _is_hidden(module) else f"{module}.{path}"
+
+
+def imports(modules: Sequence[str], name: str) -> Iterator[str]:
+    """The lines that import modules and what is at "module:name".
 
     Example:
-        >>> imported("torch.optim:SGD")
-        ('from torch.optim import SGD', 'SGD')
+        >>> list(imports(["torch"], "torch.optim:SGD")), called("torch.optim:SGD")
+        (['import torch'], 'torch.optim.SGD')
+        >>> list(imports(["torch"], "mypackage.optim:MySGD"))
+        ['import torch, mypackage.optim']
     """
     module, _, path = name.partition(":")
-    first = path.partition(".")[0]
-    if "<" in name or module in ("__main__", "builtins", ""):  # in a function, or typed in: it cannot be imported
-        return f"# {path.rpartition('.')[2]}: yours, the one that was checked", path.rpartition(".")[2]
-    return f"from {module} import {first}", path
+    if not _can_be_imported(name):
+        yield f"# {path.rpartition('.')[2]}: yours, the one that was checked"
+    elif _is_hidden(module):
+        yield f"from {module} import {path.partition('.')[0]}"
+    elif module.partition(".")[0] not in modules:  # a framework's own are there with it
+        modules = [*modules, module]
+    yield f"import {', '.join(modules)}"
+
+
+def _can_be_imported(name: str) -> bool:
+    """Whether it is not in a function, and was not typed in."""
+    return "<" not in name and name.partition(":")[0] not in ("__main__", "builtins", "")
+
+
+def _is_hidden(module: str) -> bool:
+    """Whether something else has the name of a module in its package, often a function of that name in it."""
+    root, *path = module.split(".")
+    found: Any = sys.modules.get(root)
+    for part in path:
+        found = getattr(found, part, None)
+    return found is not sys.modules.get(module)
 
 
 def indented(lines: Iterable[str]) -> Iterator[str]:

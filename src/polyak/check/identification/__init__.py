@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from polyak.check.identification import clipping, probes, scaled, signs
+from polyak.check.identification.lasting import lasting
 from polyak.check.identification.linear import identified
 from polyak.check.identification.probes import Probes
 from polyak.check.identity import Identity
@@ -30,7 +31,7 @@ def identify(subject: Subject) -> Identity:
     """
     try:
         with np.errstate(all="ignore"):  # an optimizer may make anything of weights, and what is not finite is seen
-            return _identified(subject)
+            return lasting(subject, _identified(subject))
     except Refused as refused:
         dtype = "float64" if subject.double else "float32"
         return Identity("unknown", dtype=dtype, doubts=(f"It refused to be measured: {refused}",))

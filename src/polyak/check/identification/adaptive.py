@@ -12,12 +12,14 @@ Y. Singer, "Adaptive subgradient methods for online learning and stochastic opti
 Research 12.
 """
 
+import math
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from polyak.check.identification.flips import ELEMENTS, SIZE, dtype, past, tried
+from polyak.check.identification.lasting import reach
 from polyak.check.identification.pull import parts, pull
 from polyak.check.identification.signs import Velocity, one_velocity, predicted, sums
 from polyak.check.identity import Identity, Number
@@ -63,9 +65,10 @@ def adaptive(subject: Subject, identity: Identity) -> Identity:
         return _doubted(identity, "Its learning rate was not told.")
     rate, corrected = found
     rule = _Rule(velocity, after, squares.value, identity.sign or 1, parts(kind, coefficient, 1.0), corrected)
-    # Named only if training goes the same way with other gradients; and with such as go on in one
-    # direction, for rules that adapt themselves to how far the weights have come.
-    steady = np.abs(np.concatenate([_random(seed) for seed in range(8, 28)])) * np.sign(gradients[0])
+    # Named only if training goes the same way with other gradients; and with such as go on in one direction, for rules that
+    # adapt themselves to how far the weights have come, past what an option may say of later steps.
+    blocks = max(20, math.ceil(reach(subject.defaults) / STEPS))
+    steady = np.abs(np.concatenate([_random(seed) for seed in range(8, 8 + blocks)])) * np.sign(gradients[0])
     if not _trains(subject, rule, rate.value, _random(7)) or not _trains(subject, rule, rate.value, steady):
         return _doubted(replace(identity, momenta=(), nesterov=None, nu=None, squares=None), "In training it goes another way.")
     identity = replace(identity, learning_rate=rate, corrected=corrected, scaled_first=after is not None)
@@ -135,8 +138,9 @@ def _random(seed: int) -> Array:
 def _squares(velocity: Velocity, gradients: Array, steps: Array) -> Number | None:
     """b2, if the squares of the denominators are sums of the squares of the gradients that fade with one factor."""
     ratios = []
+    summed = sums(velocity, gradients)
     for last in range(STEPS // 2, STEPS):
-        _, squared, shown = _denominators(velocity, gradients, steps, last)
+        squared, shown = _denominators(summed, steps, last)
         terms = gradients[last::-1][: last + 1].reshape(last + 1, -1)[:, shown] ** 2
         # Relative to what they sum up to, so that all elements count alike.
         found, *_ = np.linalg.lstsq((terms / squared).T, np.ones(terms.shape[1]), rcond=None)
@@ -148,21 +152,22 @@ def _squares(velocity: Velocity, gradients: Array, steps: Array) -> Number | Non
     return squares if factors is not None and squares.error < 0.01 else None
 
 
-def _denominators(velocity: Velocity, gradients: Array, steps: Array, step: int) -> tuple[Array, Array, Array]:
-    """Of a step: the momentum, the square of what it was divided by, and of which elements, those that are known well."""
-    found, sizes = (each[step].reshape(-1) for each in sums(velocity, gradients))
+def _denominators(summed: tuple[Array, Array], steps: Array, step: int) -> tuple[Array, Array]:
+    """Of a step: the square of what its momentum was divided by, and of which elements, those that are known well."""
+    found, sizes = (each[step].reshape(-1) for each in summed)
     taken = steps[step].reshape(-1)
     shown = (np.abs(found) > 0.05 * sizes) & (taken != 0)
-    return found[shown], (found[shown] / taken[shown]) ** 2, shown
+    return (found[shown] / taken[shown]) ** 2, shown
 
 
 def _factors(velocity: Velocity, squares: float, gradients: Array, steps: Array) -> Array | None:
     """k of each step; None if it is not the same number for all elements."""
     faded = np.zeros_like(gradients[0])
     factors = []
+    summed = sums(velocity, gradients)
     for step, gradient in enumerate(gradients):
         faded = squares * faded + gradient**2
-        _, squared, shown = _denominators(velocity, gradients, steps, step)
+        squared, shown = _denominators(summed, steps, step)
         each = np.sqrt(faded.reshape(-1)[shown] / squared)
         # An epsilon changes them by 1e-3 / `SIZE` times 10, for the small gradients; float32 by 1e-6.
         if not len(each) or np.ptp(each) > 1e-3 * np.median(each):

@@ -7,10 +7,10 @@ import numpy as np
 from polyak.check.identification.decay import beside, decayed
 from polyak.check.identification.names import Named, named, unnamed
 from polyak.check.identification.probes import STEPS, Probes, longer
-from polyak.check.identification.rate import learning_rate, other, rate_of, velocity
+from polyak.check.identification.rate import Rate, learning_rate, other, rate_of, velocity
 from polyak.check.identification.recurrence import STEPS as TRAINING
 from polyak.check.identification.recurrence import Recurrence, follows
-from polyak.check.identification.start import started
+from polyak.check.identification.start import Start, started
 from polyak.check.identification.system import fitted
 from polyak.check.identity import Identity, Number
 from polyak.check.trial import Array, Subject
@@ -41,16 +41,18 @@ def identified(subject: Subject, probes: Probes) -> Identity:
     changed = other(subject, probes)
     decay = decayed(probes, changed, sign)
     known = replace(known, kind="linear", sign=sign, decay=decay.kind, doubts=decay.doubts)
-    found = _system(subject, probes, sign)
-    if found is None:
+    fitting = _systems(subject, probes, sign)
+    if not fitting:
         return replace(known, doubts=(*known.doubts, "The steps after an impulse are no sum of a few real exponentials."))
+    # Where several rules fit to within the noise, the learning rate that the options say tells which it is.
+    rated = [(found, *_rated(subject, probes, found, sign)) for found in fitting]
+    found, start, rate = next((each for each in rated if each[2].agrees), rated[0])
     direct, poles, shares = _parts(found)
-    start = started(probes, found.system, sign)
-    asked, rate = rate_of(subject), learning_rate(subject, found, start.times, 32 * probes.eps)
     kind, doubts = found.rule.kind, (*rate.doubts,)
     if kind in ("qhm", "several") and not rate.agrees:
         doubts = (f"It is {kind} with a learning rate of {rate.learning_rate.value:.4g}, which the options do not say.",)
         kind = "linear"
+    asked = Number(option, 0.0) if (option := rate_of(subject)) else None
     units, strange = velocity(probes, changed)
     identity = replace(
         known,
@@ -61,7 +63,7 @@ def identified(subject: Subject, probes: Probes) -> Identity:
         nu=None if found.rule.nu is None or kind == "linear" else found.number(found.rule.nu),
         dampening=rate.dampening,
         velocity=units,
-        weight_decay=decay.coefficient(rate.learning_rate if kind != "linear" else Number(asked, 0.0) if asked else None),
+        weight_decay=decay.coefficient(asked if kind == "linear" else rate.learning_rate),
         first_step=start.words(rate.dampening),
         poles=poles,
         residues=sign * shares,
@@ -88,19 +90,25 @@ def _other(subject: Subject, probes: Probes, known: Identity) -> Identity:
     return replace(known, kind="still") if kind == "none" else replace(known, doubts=("Gradients change nothing.",))
 
 
-def _system(subject: Subject, probes: Probes, sign: int) -> Named | None:
-    """The system with the fewest poles that answers as the optimizer does, by its name if it has one.
+def _systems(subject: Subject, probes: Probes, sign: int) -> tuple[Named, ...]:
+    """The system with the fewest poles that answers as the optimizer does, by its names if it has any.
 
     Several poles that are near to each other need a longer response to be told apart.
     """
     short = sign * probes.response, probes.spread
     system = fitted(*short)
-    found = named(system, *short, 2 * probes.eps) if system else None
-    if system is None or (len(system.poles) > 1 and (found is None or found.vague > max(_VAGUE, 4e3 * probes.eps))):
+    found = named(system, *short, 2 * probes.eps) if system else ()
+    if system is None or (len(system.poles) > 1 and (not found or found[0].vague > max(_VAGUE, 4e3 * probes.eps))):
         response, noise = longer(subject, probes, _LONG)
         system = fitted(sign * response, noise) or system
-        found = (named(system, sign * response, noise, 2 * probes.eps) if system else None) or found
-    return found or (unnamed(system) if system else None)
+        found = (named(system, sign * response, noise, 2 * probes.eps) if system else ()) or found
+    return found or (unnamed(system) if system else ())
+
+
+def _rated(subject: Subject, probes: Probes, found: Named, sign: int) -> tuple[Start, Rate]:
+    """How a system starts, and the learning rate."""
+    start = started(probes, found.system, sign)
+    return start, learning_rate(subject, found, start.times, 32 * probes.eps)
 
 
 def _parts(found: Named) -> tuple[float, Array, Array]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polyak.check.identification.system import WITHIN, System, bars, exponentials, fits, refined
+from polyak.check.identification.system import WITHIN, System, bars, exponentials, fits, lost, refined
 from polyak.check.identity import Kind, Number
 from polyak.check.trial import Array
 
@@ -78,8 +78,8 @@ class Named:
         return off / float(np.abs(own).sum())
 
 
-def named(system: System, response: Array, noise: Array, precision: float) -> Named | None:
-    """The first rule that fits a response to within its noise: those with fewer parameters come first.
+def named(system: System, response: Array, noise: Array, precision: float) -> tuple[Named, ...]:
+    """The rules that fit a response to within its noise: those with fewer parameters come first.
 
     Args:
         system: The one that was fitted to the response.
@@ -87,6 +87,7 @@ def named(system: System, response: Array, noise: Array, precision: float) -> Na
         noise: The standard deviation of each.
         precision: To which the optimizer itself knows its coefficients, relative to them.
     """
+    found = []
     for rule in _rules(system):
 
         def curve(x: Array, rule: Rule = rule) -> Array:
@@ -94,19 +95,20 @@ def named(system: System, response: Array, noise: Array, precision: float) -> Na
 
         # A momentum that is kept as 1 - m is rounded to a unit of 1, and need not be the same number wherever it is used.
         off = _other_poles(rule.system(rule.start), precision, len(response))
-        level = noise + np.abs(off).sum(axis=0) / WITHIN
+        level = noise + np.abs(off).sum(axis=0) / WITHIN + lost(curve, rule.start)
         values, _ = refined(curve, rule.start, response, level)
         if fits(curve(values), response, level):
-            return Named(rule, values, bars(curve, values, noise, off) + precision * np.abs(values))
-    return None
+            errors = bars(curve, values, noise + lost(curve, values), off) + precision * np.abs(values)
+            found.append(Named(rule, values, errors))
+    return tuple(found)
 
 
-def unnamed(system: System) -> Named | None:
+def unnamed(system: System) -> tuple[Named, ...]:
     """Any system of real poles as a rule: its parameters are (direct, *poles, *residues)."""
     if np.iscomplexobj(system.poles):
-        return None
+        return ()
     start = np.array([system.direct, *system.poles, *system.residues])
-    return Named(Rule("linear", start, lambda x: x, tuple(range(1, 1 + len(system.poles)))), start, system.errors)
+    return (Named(Rule("linear", start, lambda x: x, tuple(range(1, 1 + len(system.poles)))), start, system.errors),)
 
 
 def _other_poles(system: Array, by: float, length: int) -> Array:
@@ -138,16 +140,23 @@ def _rules(system: System) -> Iterator[Rule]:
 
 
 def _several(system: System) -> Iterator[Rule]:
-    """The mean of so many velocities of which some may have the same momentum, and some one of 0."""
+    """The mean of so many velocities of which some may have the same momentum, and some one of 0.
+
+    Of poles that are near to each other, any shares make nearly the same response. A response that is too short for their own
+    error bars to tell how many velocities each stands for has no such name: by chance it would fit several of them.
+    """
     sizes = np.array([system.direct, *system.residues])
+    errors = np.array([system.errors[0], *system.errors[1 + len(system.poles) :]]) / abs(sizes.sum())
     for velocities in range(2, _MOST_VELOCITIES + 1):
         shares = velocities * sizes / sizes.sum()
         counts = np.round(shares).astype(int)
         if (
             np.all(np.abs(shares - counts) <= _NEAR)
+            and np.all(velocities * errors <= _NEAR)
             and np.all(counts[1:] >= 1)
             and counts[0] >= 0
             and counts.sum() == velocities
+            and np.gcd.reduce(counts) == 1
         ):
             weights = counts / velocities
             momenta = tuple(np.repeat(np.arange(1, len(counts)), counts[1:]).tolist())

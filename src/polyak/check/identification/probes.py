@@ -20,6 +20,8 @@ LATE = 2
 """The step of the impulses that stand for all later ones."""
 _LOUD = 256
 """Roundings that a rule may add to a step by itself, as one that adds and subtracts the gradient; more is no rounding."""
+_ADDED = 16
+"""Roundings of a weight in a step: a rule may add each of its velocities and its decay to the weight by itself."""
 _ROW = 8  # columns of the matrix
 
 
@@ -217,11 +219,13 @@ def _averaged(responses: Array, eps: float) -> tuple[Array, Array]:
 
 
 def _rounding(probes: Probes, plan: _Plan) -> Array:
-    """How far each step of each probe may be off by rounding: some at each step, and one to the weight's own precision."""
+    """How far each step of each probe may be off by rounding: some at each step, and a few to the weight's own precision."""
     most = np.abs(probes.operator) @ np.abs(probes.unit * plan.gradients) + np.outer(
         np.abs(probes.of_weights), np.abs(plan.weights)
     )
-    bound: Array = 4 * STEPS * probes.rounding * np.maximum.accumulate(most, axis=0) + 4 * probes.eps * np.abs(plan.weights)
+    bound: Array = 4 * STEPS * probes.rounding * np.maximum.accumulate(most, axis=0) + _ADDED * probes.eps * np.abs(
+        plan.weights
+    )
     return bound
 
 

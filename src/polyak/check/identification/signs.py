@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from polyak.check.identification.flips import ELEMENTS, LOWEST, VECTORS, Places, dtype, past, tried
+from polyak.check.identification.lasting import reach
 from polyak.check.identification.pull import parts, pull
 from polyak.check.identity import Identity, Number
 from polyak.check.trial import Array, Refused, Subject
@@ -157,7 +158,8 @@ def _trains(
     random = np.random.default_rng(2)
     # With an unknown decay from 0, near which it is small.
     weights = np.zeros((4, 50)) if vague else random.normal(size=(4, 50))
-    gradients = random.normal(size=(STEPS, 4, 50))
+    # Past what an option may say of later steps.
+    gradients = random.normal(size=(max(STEPS, reach(subject.defaults)), 4, 50))
     steps = tried(subject, places, gradients, weights, held=False)
     before = weights - np.concatenate([np.zeros((1, 4, 50)), np.cumsum(steps, axis=0)[:-1]])
     inside, beside = decay

@@ -86,6 +86,7 @@ def fitted(response: Array, noise: Array) -> System | None:
             parameters, errors, level = start, np.full(len(start), np.nan), np.full(len(noise), 3 * np.max(noise))
         else:
             parameters, errors = refined(lambda x: exponentials(x, len(response)), start.real, response, noise)
+            level = level + lost(lambda x: exponentials(x, len(response)), parameters)
         if fits(exponentials(parameters, len(response)).real, response, level):
             return _ordered(parameters, errors, count, singular)
     return None
@@ -94,6 +95,12 @@ def fitted(response: Array, noise: Array) -> System | None:
 def fits(curve: Array, response: Array, noise: Array) -> bool:
     """Whether a curve is the response to within its noise."""
     return bool(np.all(np.abs(curve - response) <= WITHIN * noise))
+
+
+def lost(curve: Curve, at: Array) -> Array:
+    """The standard deviation of what a curve loses because its parameters, and what it computes of them, are float64."""
+    level: Array = 2.0**-53 * (np.abs(_slopes(curve, at, np.ones(len(curve(at))))) @ np.abs(at))
+    return level
 
 
 def refined(curve: Curve, start: Array, response: Array, noise: Array) -> tuple[Array, Array]:

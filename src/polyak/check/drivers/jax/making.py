@@ -1,13 +1,13 @@
 """How a gradient transformation is made, so that its options can change in use, and how that is written in a script."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import optax
 
-from polyak.check.drivers.scripts import arguments, imported, written
+from polyak.check.drivers.scripts import called, written
 from polyak.check.trial import Refused, Trial
 
 Numbers = Mapping[str, Any]
@@ -120,18 +120,15 @@ class Plan:
             raise TypeError(f"it returned a {type(made).__name__}; an optax.GradientTransformation is needed.")
         return made
 
-    def script(self) -> Iterator[str]:
-        """The same as lines: the first imports, the second makes `optimizer`."""
-        line, name = imported(self.maker.name)
-        given = ", ".join(
-            f"{option}={x.script()}" if isinstance(x, Steps) else arguments({option: x})[2:]
-            for option, x in self.options.items()
-        )
-        yield line
+    def script(self, options: Numbers) -> str:
+        """The same as an expression, with these options."""
+        name, maker = called(self.maker.name), self.maker
+        if not maker.settable and "<" in maker.name:
+            return name
         if self.injected:
-            yield f"made = optax.inject_hyperparams({name}, static_args={self._fixed()})"
-            name = "made"
-        yield f"optimizer = {name}({given})" if self.maker.settable or "<" not in self.maker.name else f"optimizer = {name}"
+            name = f"optax.inject_hyperparams({name}, static_args={self._fixed()})"
+        given = (f"{option}={x.script() if isinstance(x, Steps) else written(x)}" for option, x in options.items())
+        return f"{name}({', '.join(given)})"
 
     def _fixed(self) -> tuple[str, ...]:
         """What `optax.inject_hyperparams` shall leave alone."""

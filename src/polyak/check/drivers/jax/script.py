@@ -1,144 +1,171 @@
-"""A trial of a gradient transformation as a program."""
+"""Trials of a gradient transformation as a program."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from polyak.check.drivers.jax.making import Plan
-from polyak.check.drivers.scripts import indented, numbers, variables, written
-from polyak.check.trial import Array, Resume, Trial
+from polyak.check.drivers.scripts import FEW, Loop, alike, all_zero, imports, items, numbers, one_line, stacked, variables
+from polyak.check.trial import Array, Resume, Shown, Trial
 
 _TAKEN = (
-    "OrderedDict",
-    "copy",
-    "first",
-    "grads",
-    "jax",
-    "jnp",
-    "made",
-    "old",
-    "optax",
-    "optimizer",
-    "params",
-    "pickle",
-    "saved",
-    "state",
-    "step",
-    "take",
+    *("after", "collections", "copy", "jax", "old", "optax", "optimizer", "params", "pickle", "saved", "state", "step"),
+    *("take", "updates"),
 )
+_LOOPED = ("dtype", "gradients")
 
 
-def program(trial: Trial, plan: Plan, *, compiled: bool, closure: bool) -> str:
+def program(trials: Sequence[Trial], plans: Sequence[Plan], *, compiled: Sequence[bool], closure: bool, shown: Shown) -> str:
     """See `polyak.check.trial.Subject.script`.
 
     Args:
-        trial: What is done.
-        plan: How the transformation is made.
-        compiled: Whether the step is under `jax.jit`.
+        trials: What is done.
+        plans: How the transformation of each is made.
+        compiled: Whether the step of each is under `jax.jit`.
         closure: Whether `update` is given the loss.
+        shown: What is printed.
     """
-    return "\n".join(_Program(trial, plan, compiled, closure).lines()) + "\n"
+    one, *_ = plans
+    same = len({*compiled}) == 1 and all((p.injected, p.changes) == (one.injected, one.changes) for p in plans)
+
+    def lines(*, short: bool) -> list[str]:
+        bodies = [
+            _Body(some, given, jit, closure, shown, short=short)
+            for some, given, jit in (
+                [(trials, plans, compiled[0])]
+                if same and alike(trials, one.maker.defaults)
+                else [([trial], [plan], jit) for trial, plan, jit in zip(trials, plans, compiled, strict=True)]
+            )
+        ]
+        modules = sorted({module for body in bodies for module in body.modules})
+        *first, last = imports([*modules, "jax", "optax"], one.maker.name)
+        double = ['jax.config.update("jax_enable_x64", True)'] if any(body.double for body in bodies) else []
+        begin = ["; ".join([last, *double])] if short else [last, *double]
+        return [*first, *begin, *(line for body in bodies for line in body.lines())]
+
+    written = lines(short=False)
+    return "\n".join(written if len(written) <= FEW else lines(short=True)) + "\n"
 
 
-class _Program:
-    """The parts of the program, with what all of them need."""
+class _Body:
+    """What is done in some trials that are alike: parameters, a transformation and its state, steps.
 
-    def __init__(self, trial: Trial, plan: Plan, compiled: bool, closure: bool) -> None:
-        self.trial, self.plan, self.compiled, self.closure = trial, plan, compiled, closure
-        self.double = any(w.dtype == np.float64 for w in trial.weights.values())
-        self.names = variables(trial.weights, _TAKEN)
-        self.called = compiled or closure or bool(trial.resume and trial.resume.unharmed)  # whether the step is a function
+    In the short form, what is made is made in one line.
+    """
+
+    def __init__(
+        self, trials: Sequence[Trial], plans: Sequence[Plan], compiled: bool, closure: bool, shown: Shown, *, short: bool
+    ) -> None:
+        self.trials, self.trial, self.plans, self.plan = trials, trials[0], plans, plans[0]
+        self.compiled, self.closure, self.shown, self.short = compiled, closure, shown, short
+        resume = self.trial.resume
+        self.double = any(w.dtype == np.float64 for w in self.trial.weights.values())
+        taken = (*_TAKEN, self.plan.maker.name.partition(".")[0])
+        self.names = variables(self.trial.weights, (*taken, *_LOOPED))
+        self.loop = Loop((*taken, *self.names.values()))
+        self.called = compiled or closure or bool(resume and resume.unharmed)  # whether the step is a function
         # JAX sorts the keys of a dict.
-        self.ordered = list(trial.weights) != sorted(trial.weights) or bool(trial.resume and trial.resume.order)
+        self.ordered = list(self.trial.weights) != sorted(self.trial.weights) or bool(resume and resume.order)
+        again = resume.how if resume and resume.how != "load" else None
+        self.modules = [*(["collections"] if self.ordered else []), *([again] if again else [])]
 
     def lines(self) -> Iterator[str]:
         """All of it."""
-        trial, resume = self.trial, self.trial.resume
-        imports, *made = self.plan.script()
-        if resume and resume.how != "load":
-            yield f"import {resume.how}"
-        if self.ordered:
-            yield "from collections import OrderedDict"
-            yield ""
-        yield from ("import jax", "import jax.numpy as jnp", "import optax", imports, "")
-        if self.double:
-            yield 'jax.config.update("jax_enable_x64", True)'
-        yield from made
-        yield f"params = {self._tree({name: self._array(w) for name, w in trial.weights.items()})}"
-        if trial.held:
-            yield "first = params"
-        yield "state = optimizer.init(params)"
+        return self.loop.around(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        resume = self.trial.resume
+        params = self._tree(
+            {name: self._array(f"{p}0", [t.weights[name] for t in self.trials]) for name, p in self.names.items()}
+        )
+        if self.short:
+            yield f"{self._optimizer()}; state = optimizer.init(params := {params})"
+        else:
+            yield from (f"params = {params}", self._optimizer(), "state = optimizer.init(params)")
         if self.called:
             yield from self._function()
-        yield from self._loop()
+        end = max(len(trial.gradients) for trial in self.trials)
+        for part, (begin, until) in enumerate(pairwise((0, resume.step, end) if resume else (0, end))):
+            if resume and part:
+                yield from self._replaced(resume)
+            if begin < until:
+                yield from self._steps(begin, until, old=bool(part and resume and resume.unharmed))
 
-    def _tree(self, values: Mapping[str, str]) -> str:
+    # What is made.
+
+    def _tree(self, values: Mapping[str, str], order: Iterable[str] | None = None) -> str:
         """A tree of the parameters."""
-        items = f"{{{', '.join(f'{name!r}: {value}' for name, value in values.items())}}}"
-        return f"OrderedDict({items})" if self.ordered else items
+        tree = f"{{{', '.join(f'{name!r}: {values[name]}' for name in order or values)}}}"
+        return f"collections.OrderedDict({tree})" if self.ordered else tree
 
-    def _array(self, array: Array) -> str:
-        dtype = "" if array.dtype == np.float32 and not self.double else f", dtype=jnp.{array.dtype.name}"
-        return f"jnp.array({numbers(array)}{dtype})" if array.size else f"jnp.zeros({array.shape}{dtype})"
+    def _optimizer(self) -> str:
+        options = self.loop.options([plan.options for plan in self.plans], self.plan.maker.defaults)
+        return f"optimizer = {self.plan.script(options)}"
+
+    def _array(self, name: str, arrays: Sequence[Array]) -> str:
+        """The array of each trial: what differs are the numbers or the dtype."""
+        dtype = self.loop.of("dtype", [f"jax.numpy.{array.dtype.name}" for array in arrays])
+        usual = f"jax.numpy.{'float64' if self.double else 'float32'}"
+        dtype = "" if dtype == usual else f", dtype={dtype}"
+        if all_zero(arrays):
+            return f"jax.numpy.zeros({arrays[0].shape}{dtype})"
+        return f"jax.numpy.array({self.loop.of(name, [*map(numbers, arrays)])}{dtype})"
 
     def _function(self) -> Iterator[str]:
-        yield from ("", "")
         if self.compiled:
             yield "@jax.jit"
         yield "def take(params, state, grads):"
         extra = ""
+        if self.shown == "compilations":
+            yield '    print("compiled")'
         if self.closure:
-            yield "    def loss(params):"
-            yield "        return sum((params[name] * g).sum() for name, g in grads.items())"
-            yield ""
+            yield "    loss = lambda params: sum((params[name] * g).sum() for name, g in grads.items())"
             extra = ", value=loss(params), grad=grads, value_fn=loss"
         yield f"    updates, state = optimizer.update(grads, state, params{extra})"
         yield "    return optax.apply_updates(params, updates), state"
-        yield from ("", "")
 
-    def _loop(self) -> Iterator[str]:
-        trial, resume, plan = self.trial, self.trial.resume, self.plan
-        each = [self._array(np.stack([np.asarray(step[name]) for step in trial.gradients])) for name in trial.weights]
-        names = ", ".join(self.names.values())
-        items = f"zip({', '.join(each)})" if len(each) > 1 else each[0]
-        numbered = bool(resume or plan.changes)
-        target = f"({names})" if numbered and len(each) > 1 else names
-        yield f"for step, {target} in enumerate({items}):" if numbered else f"for {target} in {items}:"
-        if resume and resume.step < len(trial.gradients):
-            yield f"    if step == {resume.step}:"
-            yield from indented(indented(self._replaced(resume)))
-        if trial.held:
-            yield "    params = OrderedDict((name, first[name]) for name in params)" if self.ordered else "    params = first"
-        for at, new in plan.changes.items():
-            options = ", ".join(f"{name}={written(value)}" for name, value in new.items())
-            yield f"    if step == {at}:"
-            yield f"        state = optax.tree.set(state, {options})"
-        yield f"    grads = {self._tree(self.names)}"
-        if resume and resume.order:
-            yield "    grads = OrderedDict((name, grads[name]) for name in params)"
+    # Steps.
+
+    def _steps(self, begin: int, end: int, *, old: bool) -> Iterator[str]:
+        trial, resume, changes = self.trial, self.trial.resume, self.plan.changes
+        order = resume.order if resume and begin >= resume.step else None
+        given, target = self._given(begin, end), ", ".join(self.names.values())
+        statements = []
+        if changes:
+            given = f"enumerate({given}{f', {begin}' if begin else ''})"
+            target = f"step, {f'({target})' if len(self.names) > 1 else target}"
+            new = ", ".join(f"{at}: {items(options)}" for at, options in changes.items())
+            statements.append(f"state = optax.tree.set(state, **{{{new}}}.get(step, {{}}))")
+        grads, after = self._tree(self.names, order), "after" if trial.held else "params"
         if self.called:
-            yield "    params, state = take(params, state, grads)"
+            statements.append(f"{after}, state = take(params, state, {grads})")
         else:
-            yield "    updates, state = optimizer.update(grads, state, params)"
-            yield "    params = optax.apply_updates(params, updates)"
-        if resume and resume.unharmed and resume.step < len(trial.gradients):
-            yield f"    if step >= {resume.step}:"
-            others = "{name: 1 - 3 * grads[name] for name in old[0]}"
-            yield f"        old = take(*old, {f'OrderedDict({others})' if self.ordered else others})"
-        yield f"    print({', '.join(f'params[{name!r}].tolist()' for name in trial.weights)})"
-        if resume and resume.step == len(trial.gradients):
-            yield from self._replaced(resume)
+            statements.append(f"updates, state = optimizer.update({grads}, state, params)")
+            statements.append(f"{after} = optax.apply_updates(params, updates)")
+        if old:
+            statements.append(f"old = take(*old, {self._tree({name: f'1 - 3 * {g}' for name, g in self.names.items()})})")
+        weights = ", ".join(f"{after}[{name!r}].tolist()" for name in self.names)
+        statements.append(f"print({'state' if self.shown == 'state' else weights})")
+        yield from one_line(f"for {target} in {given}:", statements)
+
+    def _given(self, begin: int, end: int) -> str:
+        """The gradients at some steps: one array, or one of each parameter."""
+        if (stacks := stacked(self.trials, [*self.names], begin, end)) is not None:
+            return self._array("gradients", stacks)
+        each = [self._array(f"{p}_gradients", stacked(self.trials, [name], begin, end) or []) for name, p in self.names.items()]
+        return f"zip({', '.join(each)})"
+
+    # Another instance.
 
     def _replaced(self, resume: Resume) -> Iterator[str]:
-        if resume.unharmed:
-            yield "old = params, state"
-        if resume.how == "copy":
-            yield "state = copy.deepcopy(state)"
-        elif resume.how == "pickle":
-            yield "state = pickle.loads(pickle.dumps(state))"
-        else:
-            yield "saved = dict(jax.tree_util.tree_leaves_with_path(state))"
+        if resume.how == "load":
+            old = "old, saved = (params, state), " if resume.unharmed else "saved = "
+            yield f"{old}dict(jax.tree_util.tree_leaves_with_path(state))"
             if resume.order:
-                yield f"params = OrderedDict((name, params[name]) for name in {list(resume.order)})"
-            yield from list(self.plan.script())[1:]
+                yield f"params = {self._tree({name: f'params[{name!r}]' for name in self.names}, resume.order)}"
+            yield self._optimizer()
             yield "state = jax.tree_util.tree_map_with_path(lambda path, _: saved[path], optimizer.init(params))"
+        else:
+            again = "copy.deepcopy(state)" if resume.how == "copy" else "pickle.loads(pickle.dumps(state))"
+            yield f"old, state = (params, state), {again}" if resume.unharmed else f"state = {again}"

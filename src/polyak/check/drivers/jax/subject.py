@@ -14,12 +14,12 @@ from polyak.check.drivers.jax.making import Maker, Plan
 from polyak.check.drivers.jax.running import Program, Transformation, draws, precision
 from polyak.check.drivers.jax.script import program
 from polyak.check.drivers.reuse import Pool, written
-from polyak.check.drivers.running import Running, asked, check_offered, followed, quiet
-from polyak.check.trial import Array, Refused, Trajectory, Trial
+from polyak.check.drivers.running import Followed, Running, asked, check_offered, followed, quiet
+from polyak.check.trial import Array, Refused, Shown, Trajectory, Trial
 
 
 @dataclass(eq=False)  # its identity is what it is remembered by
-class Jax:
+class Jax(Followed):
     """See `polyak.check.trial.Subject`.
 
     Attributes:
@@ -43,33 +43,35 @@ class Jax:
     usual: str = "eager"
     scheduled: str | None = None
     framework: str = "jax"
+    unnamed: tuple[str, ...] = ()
     _compiled: Pool[Program] = field(default_factory=Pool)
 
-    def run(self, trial: Trial) -> Trajectory:
-        """What comes of a trial; see `polyak.check.trial.Subject.run`."""
-        (trajectory,) = self._followed(trial)
-        return trajectory
-
-    def together(self, first: Trial, second: Trial) -> tuple[Trajectory, Trajectory]:
-        """What comes of two trials whose steps alternate; see `polyak.check.trial.Subject.together`."""
-        one, two = self._followed(first, second)
-        return one, two
-
-    def script(self, trial: Trial) -> str:
-        """The trial as a program; see `polyak.check.trial.Subject.script`."""
-        by_schedule = False
-        if trial.changes and self.maker.settable:
-            try:
-                self._run(trial, by_schedule=False)
-            except Refused:
-                by_schedule = True
+    def script(self, *trials: Trial, shown: Shown = "weights") -> str:
+        """Trials as a program; see `polyak.check.trial.Subject.script`."""
         return program(
-            trial, self.maker.plan(trial, self.scheduled, by_schedule), compiled=self._is_compiled(trial), closure=self.closure
+            trials,
+            [self.maker.plan(trial, self.scheduled, self._needs_schedule(trial)) for trial in trials],
+            compiled=[self._is_compiled(trial) for trial in trials],
+            closure=self.closure,
+            shown=shown,
         )
+
+    def _needs_schedule(self, trial: Trial) -> bool:
+        """Whether changes are made by a schedule, since options are refused where they are injected."""
+        if not (trial.changes and self.maker.settable):
+            return False
+        try:
+            self._run(trial, by_schedule=False)
+        except Refused:
+            return True
+        return False
 
     def scheduler(self) -> "Jax | None":
         """The same with a schedule of optax that makes the changes of the learning rate."""
         return replace(self, scheduled=self.rate) if self.rate and self.maker.settable else None
+
+    def with_loss(self) -> None:
+        """It has no such way; see `polyak.check.trial.Subject.with_loss`."""
 
     def _followed(self, *trials: Trial) -> tuple[Trajectory, ...]:
         try:

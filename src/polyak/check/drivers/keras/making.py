@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from keras.optimizers.schedules import PiecewiseConstantDecay
 
-from polyak.check.drivers.scripts import imported, written
+from polyak.check.drivers.scripts import called, written
 from polyak.check.trial import Trial
 
 Options = Mapping[str, Any]
@@ -61,17 +61,17 @@ class Maker:
             return {}
         return {name: _short(value) for name, value in config.items() if name != "name" and isinstance(value, _PLAIN)}
 
-    def script(self, options: Options) -> tuple[str, str]:
-        """The same as a line that imports, and an expression."""
-        line, name = imported(self.name)
+    def script(self, options: Options) -> str:
+        """The same as an expression."""
+        name = called(self.name)
         if self.factory is None:
-            return line, f"{name}({_text({**self.options, **options})})"
+            return f"{name}({_text({**self.options, **options})})"
         config = {key: value for key, value in self.make({}).get_config().items() if key != "name"} | dict(options)
         if all(isinstance(value, (*_PLAIN, PiecewiseConstantDecay)) for value in config.values()):
             usual = inspect.signature(self.cls).parameters
             given = {key: _short(x) for key, x in config.items() if key not in usual or _short(x) != usual[key].default}
-            return line, f"{name}({_text(given)})"
-        return line, f"{name}.from_config({config!r})"
+            return f"{name}({_text(given)})"
+        return f"{name}.from_config({config!r})"
 
 
 def _short(value: Any) -> Any:

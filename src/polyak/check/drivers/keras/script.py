@@ -1,204 +1,252 @@
-"""A trial of a Keras optimizer as a program."""
+"""Trials of a Keras optimizer as a program."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from polyak.check.drivers.keras.backends import BACKEND
-from polyak.check.drivers.scripts import indented, joined, numbers, variables, written
-from polyak.check.trial import Array, Gradient, Resume, Rows, Trial
+from polyak.check.drivers.keras.making import Maker
+from polyak.check.drivers.scripts import (
+    FEW,
+    Loop,
+    alike,
+    all_zero,
+    called,
+    imports,
+    joined,
+    numbers,
+    one_line,
+    stacked,
+    variables,
+    written,
+)
+from polyak.check.trial import Array, Gradient, Resume, Rows, Shown, Trial
 
 _TAKEN = (
-    "Weights", "apply", "compiled", "copy", "first", "g", "grads", "jax", "keras", "model", "new", "old", "optimizer", "os",
-    "params", "pickle", "saved", "state", "stateless", "step", "tf", "torch", "v", "value",
-)  # fmt: skip
+    *("Weights", "apply", "copy", "g", "jax", "keras", "model", "new", "old", "optimizer", "os", "pickle", "saved", "state"),
+    *("stateless", "step", "tf", "torch", "v", "value"),
+)
+_LOOPED = ("at", "dtype", "gradients")
 
 
-def program(trial: Trial, implementation: str, line: str, made: str) -> str:
+def program(trials: Sequence[Trial], maker: Maker, implementations: Sequence[str], shown: Shown, *, apart: bool) -> str:
     """See `polyak.check.trial.Subject.script`.
 
     Args:
-        trial: What is done, without the changes that a schedule makes.
-        implementation: How steps are taken.
-        line: Imports the optimizer.
-        made: An expression that makes it.
+        trials: What is done, without the changes that a schedule makes.
+        maker: Makes the optimizer.
+        implementations: How the steps of each are taken.
+        shown: What is printed.
+        apart: Whether the options of one can't stand in a loop for those of another.
     """
-    return "\n".join(_Program(trial, implementation, line, made).lines()) + "\n"
+    changing = [trial.changes for trial in trials if trial.changes]
+    same = len({*implementations}) == 1 and all(changes == changing[0] for changes in changing) and not apart
+    groups = [trials] if same and alike(trials, maker.defaults) else [[trial] for trial in trials]
+
+    def lines(*, short: bool) -> list[str]:
+        bodies = [_Body(some, maker, how, shown, short=short) for some, how in zip(groups, implementations, strict=False)]
+        return [*_begin(bodies, maker), *(line for body in bodies for line in body.lines())]
+
+    plain = lines(short=False)
+    return "\n".join(plain if len(plain) <= FEW else lines(short=True)) + "\n"
 
 
-class _Program:
-    """The parts of the program, with what all of them need."""
+class _Body:
+    """What is done in some trials that are alike: variables, an optimizer, steps."""
 
-    def __init__(self, trial: Trial, implementation: str, line: str, made: str) -> None:
-        self.trial, self.line, self.made = trial, line, made
-        self.names = variables(trial.weights, _TAKEN)
-        self.all = f"[{', '.join(self.names.values())}]"
-        self.double = any(w.dtype == np.float64 for w in trial.weights.values())
-        self.compiled = implementation != "eager"
-        self.xla = implementation == "xla"
-        self.again = trial.resume is not None
-        self.in_model = trial.resume is not None and trial.resume.how != "load"
-        # What the loop calls it all, where the parameters may be others later.
-        self.params = "params" if self.compiled and self.again else self.all
-        self.grads = "[g]" if len(self.names) == 1 else "list(grads)"
-        if self.compiled and self.again:
-            self.grads = f"[g for v in params for g, name in zip({self.grads}, {list(self.names)}) if name == v.name]"
+    def __init__(self, trials: Sequence[Trial], maker: Maker, implementation: str, shown: Shown, *, short: bool) -> None:
+        self.trials, self.trial, self.maker, self.shown, self.short = trials, trials[0], maker, shown, short
+        taken = (*_TAKEN, maker.name.partition(".")[0])
+        self.names = variables(self.trial.weights, (*taken, *_LOOPED))
+        self.loop = Loop((*taken, *self.names.values()))
+        self.all = ", ".join(self.names.values())
+        self.grads = {name: "g" if len(self.names) == 1 else f"g_{p}" for name, p in self.names.items()}
+        self.double = any(w.dtype == np.float64 for trial in trials for w in trial.weights.values())
+        self.sparse = any(isinstance(g, Rows) for trial in trials for step in trial.gradients for g in step.values())
+        self.compiled, self.xla = implementation != "eager", implementation == "xla"
+        self.resume = self.trial.resume
+        self.in_model = self.resume is not None and self.resume.how != "load"
 
     def lines(self) -> Iterator[str]:
         """All of it."""
-        yield from self._imports()
-        yield ""
-        if self.in_model and not self.line.startswith("from keras"):
-            name = self.made.partition("(")[0]
-            yield f"keras.saving.get_custom_objects()[{name}.__name__] = {name}"
-        if self.double:
-            yield 'keras.config.set_floatx("float64")'
-            if BACKEND == "jax":
-                yield 'jax.config.update("jax_enable_x64", True)'
-        yield from self._begin()
-        yield from self._loop()
+        return self.loop.around(self._lines())
 
-    def _imports(self) -> Iterator[str]:
-        trial = self.trial
-        if self.in_model and trial.resume:
-            yield f"import {trial.resume.how}"
-        yield from ("import os", "", f'os.environ["KERAS_BACKEND"] = "{BACKEND}"')
-        sparse = any(isinstance(g, Rows) for step in trial.gradients for g in step.values())
-        if BACKEND == "jax" and (self.compiled or self.double):
-            yield "import jax"
-        yield "import keras"
-        if BACKEND == "tensorflow" and (self.compiled or sparse):
-            yield "import tensorflow as tf"
-        if BACKEND == "torch":
-            yield "import torch"
-        yield self.line
+    def _lines(self) -> Iterator[str]:
+        resume = self.resume
         if self.in_model:
-            yield "from polyak.check.drivers.keras.model import Weights"
+            yield from self._in_model()
+        else:
+            values = [self._variable(name) for name in self.names]
+            yield from self._made(values, tuple(self.names))
+        yield from self._compiled(tuple(self.names))
+        end = max(len(trial.gradients) for trial in self.trials)
+        for part, (begin, until) in enumerate(pairwise((0, resume.step, end) if resume else (0, end))):
+            if resume and part:
+                yield from self._replaced(resume)
+            if begin < until:
+                order = resume.order if resume and part else None
+                yield from self._steps(begin, until, order or tuple(self.names), old=bool(part and resume and resume.unharmed))
 
     # What is made.
 
-    def _begin(self) -> Iterator[str]:
-        weights = self.trial.weights
-        if self.in_model:
-            shapes = {name: (list(w.shape), w.dtype.name) for name, w in weights.items()}
-            yield f"model = Weights({shapes})"
-            yield f"{self.all} = model.weights"
-            yield from (f"{self.names[name]}.assign({self._tensor(w)})" for name, w in weights.items())
+    def _optimizer(self) -> str:
+        return self.maker.script(self.loop.options([trial.options for trial in self.trials], self.maker.defaults))
+
+    def _made(self, values: Sequence[str], order: Sequence[str]) -> Iterator[str]:
+        """Variables and, of them in this order, an optimizer. Without more ado, one is built at its first step."""
+        build = [f"optimizer.build({self._list(order)})"] if self.compiled or self.resume else []
+        if self.short:
+            yield "; ".join([f"{self.all}, optimizer = {', '.join(values)}, {self._optimizer()}", *build])
         else:
-            for name, w in weights.items():
-                given = numbers(w) if w.size else self._tensor(w)
-                yield f"{self.names[name]} = keras.Variable({given}{self._dtype(w, 'dtype=')}, name={name!r})"
-        if self.trial.held:
-            yield f"first = [keras.ops.copy(v) for v in {self.all}]"
-        yield from self._optimizer(self.names.values())
-        if self.in_model:
-            yield "model.compile(optimizer=optimizer, jit_compile=False)"
-        yield from self._compiled()
+            yield from (f"{self.all} = {', '.join(values)}", f"optimizer = {self._optimizer()}", *build)
 
-    def _optimizer(self, order: Iterable[str]) -> Iterator[str]:
-        yield f"optimizer = {self.made}"
-        yield f"optimizer.build([{', '.join(order)}])"
+    def _in_model(self) -> Iterator[str]:
+        """Keras copies and pickles an optimizer with the model that is compiled with it."""
+        weights = self.trial.weights
+        if not self.maker.name.startswith("keras"):
+            name = called(self.maker.name)
+            yield f"keras.saving.get_custom_objects()[{name}.__name__] = {name}"
+        own = ", ".join(f"self.add_weight({w.shape}, name={name!r}, dtype={w.dtype.name!r})" for name, w in weights.items())
+        yield "@keras.saving.register_keras_serializable()"
+        yield "class Weights(keras.Model):"
+        yield f"    def __init__(self, **base): super().__init__(name='weights'); self.own = [{own}]; self.built = True"
+        yield f"model, optimizer = Weights(), {self._optimizer()}"
+        yield f"[{self.all}] = model.weights"
+        yield "; ".join(f"{p}.assign({self._array('', [weights[name]])})" for name, p in self.names.items())
+        yield f"optimizer.build([{self.all}]); model.compile(optimizer=optimizer, jit_compile=False)"
 
-    def _compiled(self) -> Iterator[str]:
-        """The compiled step."""
+    def _compiled(self, order: Sequence[str]) -> Iterator[str]:
+        """The compiled step. What was traced stays with the optimizer that it was traced with."""
         if not self.compiled:
             return
-        if self.again:
-            yield f"params = {self.all}"
+        said = 'print("compiled") or ' if self.shown == "compilations" else ""
         if BACKEND == "jax":
-            yield "stateless = jax.jit(optimizer.stateless_apply)"
-        elif self.again:  # in a function, so that it stays with its own optimizer
-            yield from ("", "", "def compiled(optimizer, params):")
-            yield f"    return tf.function(lambda grads: optimizer.apply(grads, params){self._ways()})"
-            yield from ("", "", "apply = compiled(optimizer, params)")
+            step = f"lambda *state: {said}optimizer.stateless_apply(*state)" if said else "optimizer.stateless_apply"
+            yield f"stateless = jax.jit({step})"
         else:
-            yield f"apply = tf.function(lambda grads: optimizer.apply(grads, {self.all}){self._ways()})"
+            step = f"lambda grads: {said}optimizer.apply(grads, {self._list(order)})"
+            yield f"apply = tf.function({step}, jit_compile={self.xla}, autograph=False)"
 
-    def _ways(self) -> str:
-        return f", jit_compile={self.xla}, autograph=False"
+    def _list(self, order: Sequence[str]) -> str:
+        return f"[{', '.join(self.names[name] for name in order)}]"
+
+    def _variable(self, name: str) -> str:
+        arrays = [trial.weights[name] for trial in self.trials]
+        given = self._array(f"{self.names[name]}0", arrays) if not all(w.size for w in arrays) else None
+        given = given or self.loop.of(f"{self.names[name]}0", [*map(numbers, arrays)])
+        kind = self.loop.of("dtype", [repr(w.dtype.name) for w in arrays])
+        return f"keras.Variable({given}{self._dtype(kind, 'dtype=')}{self._named(name)})"
+
+    def _named(self, name: str) -> str:
+        """Of several, rules may tell one by its name; and some load a state by it."""
+        return f", name={name!r}" if len(self.names) > 1 or self.resume else ""
 
     # Steps.
 
-    def _loop(self) -> Iterator[str]:
-        trial, resume = self.trial, self.trial.resume
-        each = [self._gradients(name) for name in trial.weights]
-        items, target = (each[0], "g") if len(each) == 1 else (f"zip({', '.join(each)})", "grads")
-        numbered = bool(resume or trial.changes)
-        yield f"for step, {target} in enumerate({items}):" if numbered else f"for {target} in {items}:"
-        if resume and resume.step < len(trial.gradients):
-            yield f"    if step == {resume.step}:"
-            yield from indented(indented(self._replaced(resume)))
-        if trial.held:
-            yield from indented([f"for v, value in zip({self.all}, first):", "    v.assign(value)"])
-        for at, new in trial.changes.items():
-            yield f"    if step == {at}:"
-            yield from (f"        optimizer.{name} = {written(value)}" for name, value in new.items())
-        yield from indented(self._applied(("optimizer", self.params, "stateless"), self.grads))
-        if resume and resume.unharmed and resume.step < len(trial.gradients):
-            yield f"    if step >= {resume.step}:"
-            missing = any(step.get(name) is None for step in trial.gradients for name in trial.weights)
-            other = f"[{'None if g is None else ' if missing else ''}1 - 3 * g for g in {self.grads}]"
-            yield from indented(indented(self._applied(("old[0]", "old[1]", "old[2]"), other)))
-        yield f"    print({', '.join(f'keras.ops.convert_to_numpy({v}).tolist()' for v in self.names.values())})"
-        if resume and resume.step == len(trial.gradients):
-            yield from self._replaced(resume)
+    def _steps(self, begin: int, end: int, order: Sequence[str], *, old: bool) -> Iterator[str]:
+        trial = self.trial
+        given, target = self._given(begin, end), ", ".join(self.grads.values())
+        changes = next((each.changes for each in self.trials if each.changes), {})
+        if changes:
+            given = f"enumerate({given}{f', {begin}' if begin else ''})"
+            target = f"step, {f'({target})' if len(self.grads) > 1 else target}"
+        first = {p: self._array(f"{p}0", [t.weights[name] for t in self.trials]) for name, p in self.names.items()}
+        statements = [f"{p}.assign({w})" for p, w in first.items() if trial.held]
+        for at, new in changes.items():
+            step = self.loop.of("at", [str(at) if each.changes else "None" for each in self.trials])
+            statements.append(f"if step == {step}: {'; '.join(f'optimizer.{name} = {written(x)}' for name, x in new.items())}")
+        grads = f"[{', '.join(self.grads[name] for name in order)}]"
+        statements += self._applied("", self._list(order), grads)
+        if old:
+            missing = any(step.get(name) is None for step in trial.gradients for name in self.names)
+            unless = "None if {0} is None else " if missing else ""
+            others = ", ".join(f"{unless.format(g)}1 - 3 * {g}" for g in self.grads.values())
+            statements += self._applied("old_", f"[{', '.join(f'old_{p}' for p in self.names.values())}]", f"[{others}]")
+        shown = {
+            "state": "{v.path: v.numpy().tolist() for v in optimizer.variables}",
+            "gradients": ", ".join(self.grads.values()),
+        }
+        weights = ", ".join(f"{p}.numpy().tolist()" for p in self.names.values())
+        statements.append(f"print({shown.get(self.shown, weights)})")
+        yield from one_line(f"for {target} in {given}:", statements)
 
-    def _applied(self, names: tuple[str, str, str], grads: str) -> Iterator[str]:
-        """A step of an optimizer: it, its parameters, and the compiled function."""
-        optimizer, params, stateless = names
+    def _applied(self, old: str, params: str, grads: str) -> Iterator[str]:
+        """A step of the optimizer, or of the old one."""
+        optimizer = f"{old}optimizer"
         if self.compiled and BACKEND == "jax":
             own = f"{optimizer}.variables"
-            yield f"new, state = {stateless}([v.value for v in {own}], {grads}, [v.value for v in {params}])"
-            yield f"for v, value in zip([*{params}, *{own}], [*new, *state]):"
-            yield "    v.assign(value)"
-        elif self.compiled:
-            yield f"{'apply' if optimizer == 'optimizer' else stateless}({grads})"
-        elif BACKEND == "torch":
-            yield from ("with torch.no_grad():", f"    {optimizer}.apply({grads}, {params})")
+            yield f"new, state = {old}stateless([v.value for v in {own}], {grads}, [v.value for v in {params}])"
+            yield f"for v, value in zip([*{params}, *{own}], [*new, *state]): v.assign(value)"
         else:
-            yield f"{optimizer}.apply({grads}, {params})"
+            yield f"{old}apply({grads})" if self.compiled else f"{optimizer}.apply({grads}, {params})"
 
-    def _gradients(self, name: str) -> str:
-        """Those of a parameter at all steps: one tensor, or a list where some are missing or sparse."""
-        given = [step.get(name) for step in self.trial.gradients]
-        dense = [g for g in given if isinstance(g, np.ndarray)]
-        if len(dense) == len(given):
-            return self._tensor(np.stack(dense))
-        return joined(self._gradient(g, self.trial.weights[name]) for g in given)
+    def _given(self, begin: int, end: int) -> str:
+        """The gradients at some steps: one tensor, or one of each variable."""
+        if (stacks := stacked(self.trials, [*self.names], begin, end)) is not None:
+            return self._array("gradients", stacks)
+        each = [self._gradients(name, begin, end) for name in self.names]
+        return each[0] if len(each) == 1 else f"zip({', '.join(each)})"
+
+    def _gradients(self, name: str, begin: int, end: int) -> str:
+        """Those of a variable: one tensor, or a list where some are missing or sparse."""
+        called = f"{self.names[name]}_gradients"
+        if (stacks := stacked(self.trials, [name], begin, end)) is not None:
+            return self._array(called, stacks)
+        each = [[step.get(name) for step in trial.gradients[begin:end]] for trial in self.trials]
+        return self.loop.of(called, [joined(self._gradient(g, self.trial.weights[name]) for g in given) for given in each])
 
     def _gradient(self, given: Gradient, w: Array) -> str:
         if isinstance(given, Rows):
-            return f"tf.IndexedSlices({self._tensor(given.values)}, tf.constant({given.rows.tolist()}), {list(w.shape)})"
-        return "None" if given is None else self._tensor(given)
+            values = self._array("g", [given.values])
+            return f"tf.IndexedSlices({values}, tf.constant({given.rows.tolist()}), {list(w.shape)})"
+        return "None" if given is None else self._array("g", [given])
 
-    def _tensor(self, array: Array) -> str:
-        if array.size == 0:
-            return f"keras.ops.zeros({array.shape}{self._dtype(array)})"
-        return f"keras.ops.convert_to_tensor({numbers(array)}{self._dtype(array)})"
+    def _array(self, name: str, arrays: Sequence[Array]) -> str:
+        """The tensor of each trial: what differs are the numbers or the dtype."""
+        kind = self.loop.of("dtype", [repr(array.dtype.name) for array in arrays])
+        if all_zero(arrays):
+            return f"keras.ops.zeros({arrays[0].shape}{self._dtype(kind)})"
+        return f"keras.ops.array({self.loop.of(name, [*map(numbers, arrays)])}{self._dtype(kind)})"
 
-    def _dtype(self, array: Array, keyword: str = "") -> str:
-        return "" if array.dtype == np.float32 and not self.double else f", {keyword}{array.dtype.name!r}"
+    def _dtype(self, kind: str, keyword: str = "") -> str:
+        # TensorFlow reads numbers as float32 where nothing else is said.
+        return "" if kind == "'float32'" and not self.double else f", {keyword}{kind}"
 
     # Another instance.
 
     def _replaced(self, resume: Resume) -> Iterator[str]:
         if resume.unharmed:
-            step = {"jax": ", stateless"}.get(BACKEND, ", apply") if self.compiled else ""
-            yield f"old = optimizer, {self.params}{step}"
+            step = {"jax": "stateless"}.get(BACKEND, "apply")
+            both = ["optimizer", *self.names.values(), *([step] if self.compiled else [])]
+            yield f"{', '.join(f'old_{x}' for x in both)} = {', '.join(both)}"
         if resume.how == "load":
-            yield "saved = {}"
-            yield "optimizer.save_own_variables(saved)"
-            again = "keras.Variable(keras.ops.copy(v), dtype=v.dtype, name=v.name)"
-            yield f"{self.all} = [{again} for v in {self.all}]"
-            order = [self.names[name] for name in resume.order or self.names]
-            yield from self._optimizer(order)
+            yield "optimizer.save_own_variables(saved := {})"
+            values = [f"keras.Variable({p}.numpy(), dtype={p}.dtype{self._named(name)})" for name, p in self.names.items()]
+            yield from self._made(values, resume.order or tuple(self.names))
             yield "optimizer.load_own_variables(saved)"
         else:
-            order = list(self.names.values())
             yield f"model = {'copy.deepcopy(model)' if resume.how == 'copy' else 'pickle.loads(pickle.dumps(model))'}"
-            yield f"{self.all}, optimizer = model.weights, model.optimizer"
-        if self.compiled:
-            yield f"params = [{', '.join(order)}]"
-            yield (
-                "stateless = jax.jit(optimizer.stateless_apply)" if BACKEND == "jax" else "apply = compiled(optimizer, params)"
-            )
+            yield f"[{self.all}], optimizer = model.weights, model.optimizer"
+        yield from self._compiled(resume.order or tuple(self.names))
+
+
+def _begin(bodies: Sequence[_Body], maker: Maker) -> Iterator[str]:
+    """What is imported, and set for all of it."""
+    double, compiled = any(body.double for body in bodies), any(body.compiled for body in bodies)
+    again = {body.resume.how for body in bodies if body.in_model and body.resume}
+    modules = [*sorted(again), "keras"]
+    settings = []
+    if BACKEND == "jax" and (compiled or double):
+        modules.append("jax")
+        settings += ['jax.config.update("jax_enable_x64", True)'] if double else []
+    if BACKEND == "tensorflow" and (compiled or any(body.sparse for body in bodies)):
+        modules.append("tensorflow as tf")
+    if BACKEND == "torch":
+        modules.append("torch")
+        settings.append("torch.set_grad_enabled(False)")
+    settings += ['keras.config.set_floatx("float64")'] if double else []
+    *first, last = imports(modules, maker.name)
+    yield f'import os; os.environ["KERAS_BACKEND"] = "{BACKEND}"'
+    yield from first
+    yield "; ".join([last, *settings])

@@ -13,12 +13,12 @@ from polyak.check.drivers.keras.making import Maker, split
 from polyak.check.drivers.keras.running import Built, Optimizer, begun, precision
 from polyak.check.drivers.keras.script import program
 from polyak.check.drivers.reuse import Pool, written
-from polyak.check.drivers.running import Running, asked, check_offered, followed, quiet
-from polyak.check.trial import Array, Refused, Trajectory, Trial
+from polyak.check.drivers.running import Followed, Running, asked, check_offered, followed, quiet
+from polyak.check.trial import Array, Refused, Shown, Trajectory, Trial
 
 
 @dataclass(eq=False)  # its identity is what it is remembered by
-class Keras:
+class Keras(Followed):
     """See `polyak.check.trial.Subject`.
 
     Attributes:
@@ -38,27 +38,22 @@ class Keras:
     closure: bool = False
     scheduled: str | None = None
     framework: str = "keras"
+    unnamed: tuple[str, ...] = ()
     _ready: Pool[Built] = field(default_factory=Pool)
 
-    def run(self, trial: Trial) -> Trajectory:
-        """What comes of a trial; see `polyak.check.trial.Subject.run`."""
-        (trajectory,) = self._followed(trial)
-        return trajectory
-
-    def together(self, first: Trial, second: Trial) -> tuple[Trajectory, Trajectory]:
-        """What comes of two trials whose steps alternate; see `polyak.check.trial.Subject.together`."""
-        one, two = self._followed(first, second)
-        return one, two
-
-    def script(self, trial: Trial) -> str:
-        """The trial as a program; see `polyak.check.trial.Subject.script`."""
-        options, changes = self._split(trial)
-        line, made = self.maker.script(options)
-        return program(replace(trial, changes=changes), self._implementation(trial), line, made)
+    def script(self, *trials: Trial, shown: Shown = "weights") -> str:
+        """Trials as a program; see `polyak.check.trial.Subject.script`."""
+        parts = [(trial, *self._split(trial)) for trial in trials]
+        given = [replace(trial, options=options, changes=changes) for trial, options, changes in parts]
+        scheduled = any(options != trial.options for trial, options, _ in parts)
+        return program(given, self.maker, [self._implementation(trial) for trial in trials], shown, apart=scheduled)
 
     def scheduler(self) -> "Keras | None":
         """The same with a schedule of Keras that makes the changes of the learning rate."""
         return replace(self, scheduled=self.rate, _ready=Pool()) if self.rate else None
+
+    def with_loss(self) -> None:
+        """It has no such way; see `polyak.check.trial.Subject.with_loss`."""
 
     def _followed(self, *trials: Trial) -> tuple[Trajectory, ...]:
         for trial in trials:

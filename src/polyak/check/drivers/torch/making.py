@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import torch
 
-from polyak.check.drivers.scripts import arguments, imported
+from polyak.check.drivers.scripts import arguments, called, items
 
 Optimizer = torch.optim.Optimizer
 Params = list[Any]  # parameters, pairs of names and parameters, or groups
@@ -23,12 +23,15 @@ class Maker(Protocol):
 
     Attributes:
         name: Where its class or function is.
+        source: The same of what a script calls.
         options: Those that were given.
         defaults: All that it has, with their values.
     """
 
     @property
     def name(self) -> str: ...  # noqa: D102
+    @property
+    def source(self) -> str: ...  # noqa: D102
     @property
     def options(self) -> Mapping[str, Any]: ...  # noqa: D102
     @property
@@ -37,8 +40,8 @@ class Maker(Protocol):
     def make(self, params: Params, options: Mapping[str, Any]) -> Optimizer:
         """A new optimizer, with these options over its own."""
 
-    def script(self, params: str, options: Mapping[str, Any]) -> tuple[str, list[str]]:
-        """The same as a line that imports and lines that make `optimizer`."""
+    def script(self, params: str, options: Mapping[str, Any]) -> list[str]:
+        """The same as lines that make `optimizer`."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +62,14 @@ class Class:
         """See `Maker`."""
         return self.cls(params, **{**self.options, **options})
 
-    def script(self, params: str, options: Mapping[str, Any]) -> tuple[str, list[str]]:
+    @property
+    def source(self) -> str:
         """See `Maker`."""
-        line, name = imported(self.name)
-        return line, [f"optimizer = {name}({params}{arguments({**self.options, **options})})"]
+        return self.name
+
+    def script(self, params: str, options: Mapping[str, Any]) -> list[str]:
+        """See `Maker`."""
+        return [f"optimizer = {called(self.name)}({params}{arguments({**self.options, **options})})"]
 
 
 @dataclass(frozen=True)
@@ -85,19 +92,22 @@ class Factory:
             group.update(options)
         return optimizer
 
-    def script(self, params: str, options: Mapping[str, Any]) -> tuple[str, list[str]]:
+    @property
+    def source(self) -> str:
         """See `Maker`."""
-        function, given = self.factory, dict[str, Any]()
-        if isinstance(self.factory, partial):
-            function, given = self.factory.func, self.factory.keywords
-        path = getattr(function, "__qualname__", "")
-        line, name = imported(f"{function.__module__}:{path}" if path.isidentifier() else "<locals>:factory")
+        path = getattr(self._function(), "__qualname__", "")
+        return f"{self._function().__module__}:{path}" if path.isidentifier() else "<locals>:factory"
+
+    def _function(self) -> Callable[..., Optimizer]:
+        return self.factory.func if isinstance(self.factory, partial) else self.factory
+
+    def script(self, params: str, options: Mapping[str, Any]) -> list[str]:
+        """See `Maker`."""
+        given = self.factory.keywords if isinstance(self.factory, partial) else {}
         if options and params.startswith("[{"):
-            params, options = f"[{dict(options)!r} | group for group in {params}]", {}
-        lines = [f"optimizer = {name}({params}{arguments(given)})"]
-        if options:
-            lines += ["for group in optimizer.param_groups:", f"    group.update({dict(options)!r})"]
-        return line, lines
+            params, options = f"[{items(options)} | group for group in {params}]", {}
+        lines = [f"optimizer = {called(self.source)}({params}{arguments(given)})"]
+        return [*lines, f"for group in optimizer.param_groups: group.update({items(options)})"] if options else lines
 
 
 def maker(factory: Callable[[Params], Optimizer], params: Params, options: Mapping[str, Any]) -> Maker:

@@ -1,185 +1,239 @@
-"""A trial of a PyTorch optimizer as a program."""
+"""Trials of a PyTorch optimizer as a program."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 
-import numpy as np
-from ml_dtypes import bfloat16
-
-from polyak.check.drivers.scripts import indented, joined, numbers, variables, written
-from polyak.check.drivers.torch.running import Way, switches
-from polyak.check.trial import Array, Gradient, Resume, Rows, Trial
-
-_TAKEN = (
-    *("closure", "copy", "each", "first", "grad", "gradients", "group", "io", "old", "optimizer"),
-    *("pickle", "saved", "scheduler", "start", "step", "steps", "torch"),
+from polyak.check.drivers.scripts import (
+    FEW,
+    Loop,
+    alike,
+    all_zero,
+    imports,
+    items,
+    joined,
+    numbers,
+    one_line,
+    stacked,
+    variables,
+    written,
 )
+from polyak.check.drivers.torch.running import Way, begun, switches, undisturbed
+from polyak.check.trial import Array, Gradient, Resume, Rows, Shown, Trial
+
+_TAKEN = ("closure", "copy", "group", "old", "optimizer", "pickle", "saved", "scheduler", "step", "torch")
+_LOOPED = ("changes", "dtype", "factors", "gradients")
+_SHOWN: dict[Shown, str] = {"weights": "{}.tolist()", "gradients": "{}.grad.tolist()", "state": "optimizer.state[{}]"}
 
 
-def program(trial: Trial, way: Way) -> str:
-    """A trial of an optimizer that is used in a way; see `polyak.check.trial.Subject.script`."""
-    return "\n".join(_Program(trial, way).lines()) + "\n"
+def program(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown) -> str:
+    """Trials of an optimizer, each used in its way; see `polyak.check.trial.Subject.script`."""
+    lines = _lines(trials, ways, shown, short=False)
+    if len(lines) > FEW:
+        lines = _lines(trials, ways, shown, short=True)
+    return "\n".join(lines) + "\n"
 
 
-class _Program:
-    """The parts of the program, with what all of them need."""
+def _lines(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown, *, short: bool) -> list[str]:
+    source = ways[0].maker.source
+    taken = (*_TAKEN, source.partition(".")[0])
+    resumes = [trial.resume for trial in trials if trial.resume]
+    how = {"copy" if each.how == "load" else each.how for each in resumes if each.how != "load" or each.unharmed}
+    lines = list(imports([*sorted(how), "torch"], source))
+    together = alike(trials, ways[0].maker.defaults)
+    bodies = [(trials, ways[0])] if together else [([trial], way) for trial, way in zip(trials, ways, strict=True)]
+    for some, way in bodies:
+        lines += _Body(some, way, shown, taken, short=short).lines()
+    return lines
 
-    def __init__(self, trial: Trial, way: Way) -> None:
-        self.trial, self.way = trial, way
-        self.variables = variables(trial.weights, _TAKEN)
+
+class _Body:
+    """What is done in some trials that are alike: parameters, an optimizer, steps.
+
+    In the short form, parameters are made where they are given to the optimizer.
+    """
+
+    def __init__(self, trials: Sequence[Trial], way: Way, shown: Shown, taken: Sequence[str], *, short: bool) -> None:
+        self.trials, self.trial, self.way, self.shown, self.short = trials, trials[0], way, shown, short
+        self.variables = variables(self.trial.weights, (*taken, *_LOOPED))
+        self.loop = Loop((*taken, *self.variables.values()))
         self.all = ", ".join(self.variables.values())
-        self.several = len(self.variables) > 1
+        # What a gradient is called: it is handed over at once where nothing more is to be done with it.
+        own = self.trial.reused or way.closure
+        self.grads = [f"g_{p}" if own else f"{p}.grad" for p in self.variables.values()]
 
     def lines(self) -> Iterator[str]:
         """All of it."""
-        trial, resume = self.trial, self.trial.resume
-        made = self._optimizer(tuple(trial.weights))
-        yield "import torch"
-        if resume:
-            yield f"import {'io' if resume.how == 'load' else resume.how}"
-        yield self.way.maker.script("", {})[0]
-        yield ""
-        for name, w in trial.weights.items():
-            yield f"{self.variables[name]} = torch.nn.Parameter({_laid(_tensor(w), w.ndim, trial.strided)})"
-        if trial.held:
-            copies = f"[each.detach().clone() for each in [{self.all}]]"
-            yield f"first = {copies if self.several else f'{self.all}.detach().clone()'}"
-        yield from made
-        yield from self._scheduler("")
-        yield from self._loop()
+        return self.loop.around(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        resume, end = self.trial.resume, max(len(trial.gradients) for trial in self.trials)
+        yield from self._made(tuple(self.variables), {name: self._weight(name) for name in self.variables})
+        yield from self._begun("")
+        if self.way.closure:
+            losses = [f"({p}.detach() * {p}.grad).sum()" for p in self.variables.values()]
+            yield from ("def closure():", f"    {self._handed()}", f"    return {' + '.join(losses)}")
+        stops = (0, resume.step, end) if resume else (0, end)
+        for part, (begin, until) in enumerate(pairwise(stops)):
+            if resume and part:
+                yield from self._replaced(resume)
+            if begin < until:
+                yield from self._steps(begin, until)
 
     # What is made.
 
-    def _optimizer(self, order: tuple[str, ...]) -> list[str]:
+    def _weight(self, name: str) -> str:
+        w = self.trial.weights[name]
+        tensor = self._tensor(f"{self.variables[name]}0", [trial.weights[name] for trial in self.trials])
+        return _laid(tensor, w.ndim, self.trial.strided)
+
+    def _made(self, order: tuple[str, ...], weights: Mapping[str, str]) -> list[str]:
+        """The parameters of these weights and, of them in this order, the optimizer."""
+        new = {name: f"torch.nn.Parameter({weight})" for name, weight in weights.items()}
+        if self.short:
+            return self._optimizer(order, {name: f"{p} := {new[name]}" for name, p in self.variables.items()})
+        return [f"{self.all} = {', '.join(new.values())}", *self._optimizer(order, self.variables)]
+
+    def _optimizer(self, order: tuple[str, ...], given: Mapping[str, str]) -> list[str]:
         def listed(names: tuple[str, ...]) -> str:
-            of = [(name, self.variables[name]) for name in order if name in names]
+            of = [(name, given[name]) for name in order if name in names]
             return f"[{', '.join(f'({name!r}, {p})' if self.way.named else p for name, p in of)}]"
 
-        groups = [f"{{'params': {listed(g.names)}{_items(g.options)}}}" for g in self.trial.groups]
+        groups = [f"{{'params': {listed(g.names)}, {items(g.options)[1:]}" for g in self.trial.groups]
         params = f"[{', '.join(groups)}]" if groups else listed(order)
-        options = {**self.trial.options, **switches(self.trial.implementation, self.way.maker.defaults)}
-        return [*self.way.maker.script(params, options)[1], *(["optimizer.train()"] if self.way.mode else [])]
+        defaults = self.way.maker.defaults
+        options = [{**trial.options, **switches(trial.implementation, defaults)} for trial in self.trials]
+        return self.way.maker.script(params, self.loop.options(options, defaults))
 
-    def _scheduler(self, last: str) -> list[str]:
+    def _begun(self, last: str) -> Iterator[str]:
+        """What follows on an optimizer: its mode, and its scheduler."""
+        if self.way.mode:
+            yield "optimizer.train()"
         if self.way.scheduled is None:
-            return []
-        changes = {step: new[self.way.scheduled] for step, new in self.trial.changes.items() if self.way.scheduled in new}
-        default = {**self.way.maker.defaults, **self.trial.options}[self.way.scheduled]
-        factors = []
-        for group in self.trial.groups or (None,):
-            first = written(float(group.options.get(self.way.scheduled, default) if group else default))
+            return
+        factors = self.loop.of("factors", [f"[{', '.join(self._factors(trial))}]" for trial in self.trials])
+        yield f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, {factors}{last})"
+
+    def _factors(self, trial: Trial) -> Iterator[str]:
+        """What LambdaLR multiplies the first learning rate of each group by."""
+        name = self.way.scheduled or ""
+        changes = {step: new[name] for step, new in trial.changes.items() if name in new}
+        default = {**self.way.maker.defaults, **trial.options}[name]
+        for group in trial.groups or (None,):
+            first = written(float(group.options.get(name, default) if group else default))
             of = "".join(f"{written(changes[at])} / {first} if step >= {at} else " for at in sorted(changes, reverse=True))
-            factors.append(f"lambda step: {of}1.0")
-        several = f"[{', '.join(factors)}]" if len(factors) > 1 else factors[0]
-        return [f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, {several}{last})"]
+            yield f"lambda step: {of}1.0"
 
     # Steps.
 
-    def _loop(self) -> Iterator[str]:
-        trial = self.trial
-        each = [self._gradients(name) for name in trial.weights]
-        changes = {at: {k: v for k, v in new.items() if k != self.way.scheduled} for at, new in trial.changes.items()}
-        changes = {at: new for at, new in changes.items() if new}
-        numbered = bool(trial.resume or changes)
-        if self.several:
-            yield from ["steps = zip(", *(f"    {items}," for items in each), ")"]
-        items = "steps" if self.several else each[0]
-        yield f"for step, gradients in enumerate({items}):" if numbered else f"for gradients in {items}:"
-        if trial.resume and trial.resume.step < len(trial.gradients):
-            yield f"    if step == {trial.resume.step}:"
-            yield from indented(indented(self._replaced(trial.resume)))
-        if trial.held:
-            put = [f"for each, start in zip([{self.all}], first):", "    each.data.copy_(start)"]
-            yield from indented(put if self.several else [f"{self.all}.data.copy_(first)"])
-        for at, new in changes.items():
-            yield from indented([f"if step == {at}:", "    for group in optimizer.param_groups:"])
-            yield f"            group.update({{{_items(new)[2:]}}})"
-        yield from indented(self._step())
+    def _steps(self, begin: int, end: int) -> Iterator[str]:
+        trial, resume = self.trial, self.trial.resume
+        old = resume is not None and resume.unharmed and begin >= resume.step
+        given, target = self._given(begin, end), ", ".join(self.grads)
+        statements = [f"{p}.data.copy_({self._weight(name)})" for name, p in self.variables.items() if trial.held]
+        changes = [self._changes(trial) for trial in self.trials]
+        if any(changes):
+            given = f"enumerate({given}{f', {begin}' if begin else ''})"
+            target = f"step, {f'({target})' if len(self.grads) > 1 else target}"
+            new = f"{self.loop.of('changes', [_of_steps(each) for each in changes])}.get(step, {{}})"
+            one = _has_one_group(self.way, trial)
+            each_group = "optimizer.param_groups[0]" if one else "for group in optimizer.param_groups: group"
+            statements.append(f"{each_group}.update({new})")
+        if trial.reused or self.way.closure:
+            statements.append(self._handed())
+        if old:
+            missing = any(step.get(name) is None for step in trial.gradients for name in self.variables)
+            unless = "None if {} is None else " if missing else ""
+            statements += [f"old_{p}.grad = {unless.format(g)}1 - 3 * {g}" for p, g in self._both()]
+        statements.append(f"optimizer.step({'closure' if self.way.closure else ''})")
         if self.way.scheduled:
-            yield "    scheduler.step()"
-        if trial.resume and trial.resume.unharmed and trial.resume.step < len(trial.gradients):
-            yield f"    if step >= {trial.resume.step}:"
-            yield from indented(indented(self._other_step()))
-        yield f"    print({', '.join(f'{p}.tolist()' for p in self.variables.values())})"
-        if trial.resume and trial.resume.step == len(trial.gradients):
-            yield from self._replaced(trial.resume)
+            statements.append("scheduler.step()")
+        statements.append(f"print({', '.join(_SHOWN[self.shown].format(p) for p in self.variables.values())})")
+        if old:
+            statements.append("old.step()")
+        yield from one_line(f"for {target} in {given}:", statements)
 
-    def _step(self) -> Iterator[str]:
-        given = f"{', '.join(f'{p}.grad' for p in self.variables.values())} = gradients"
-        if self.trial.reused:
-            yield f"for each, grad in zip([{self.all}], {'gradients' if self.several else '[gradients]'}):"
-            yield "    each.grad = each.grad.copy_(grad) if each.grad is not None and grad is not None else grad"
-        else:
-            yield given
-        if self.way.closure:
-            loss = f"sum((each.detach() * each.grad).sum() for each in [{self.all}] if each.grad is not None)"
-            yield from ["def closure():", f"    {given}", f"    return {loss}", "", "optimizer.step(closure)"]
-        else:
-            yield "optimizer.step()"
+    def _both(self) -> Iterator[tuple[str, str]]:
+        """Each parameter with its gradient."""
+        return zip(self.variables.values(), self.grads, strict=True)
 
-    def _gradients(self, name: str) -> str:
-        """Those of a parameter at all steps: one tensor, or a list where some are missing or sparse."""
-        w = self.trial.weights[name]
-        given = [step.get(name) for step in self.trial.gradients]
-        dense = [g for g in given if isinstance(g, np.ndarray)]
-        if len(dense) == len(given):
-            return _laid(_tensor(np.stack(dense)), 1 if w.ndim else 0, self.trial.strided)
-        return joined(self._gradient(g, w) for g in given)
+    def _handed(self) -> str:
+        """The gradients are handed over."""
+        if not self.trial.reused:
+            return "; ".join(f"{p}.grad = {g}" for p, g in self._both())
+        return "; ".join(f"{p}.grad = {g} if {p}.grad is None else {p}.grad.copy_({g})" for p, g in self._both())
+
+    def _changes(self, trial: Trial) -> dict[int, str]:
+        """The changes before steps, but for those that a scheduler makes."""
+        changes = {at: {k: v for k, v in new.items() if k != self.way.scheduled} for at, new in trial.changes.items()}
+        return {at: items(new) for at, new in changes.items() if new}
+
+    def _given(self, begin: int, end: int) -> str:
+        """The gradients at some steps: one tensor, or one of each parameter."""
+        if (stacks := stacked(self.trials, [*self.variables], begin, end)) is not None:
+            return self._stack("gradients", stacks, stacks[0].ndim - 1 - (len(self.grads) > 1))
+        each = [self._gradients(name, begin, end) for name in self.variables]
+        return each[0] if len(each) == 1 else f"zip({', '.join(each)})"
+
+    def _gradients(self, name: str, begin: int, end: int) -> str:
+        """Those of a parameter: one tensor, or a list where some are missing or sparse."""
+        w, called = self.trial.weights[name], f"{self.variables[name]}_gradients"
+        if (stacks := stacked(self.trials, [name], begin, end)) is not None:
+            return self._stack(called, stacks, w.ndim)
+        each = [[step.get(name) for step in trial.gradients[begin:end]] for trial in self.trials]
+        return self.loop.of(called, [joined(self._gradient(g, w) for g in given) for given in each])
+
+    def _stack(self, name: str, stacks: Sequence[Array], ndim: int) -> str:
+        return _laid(self._tensor(name, stacks), min(ndim, 1), self.trial.strided)
 
     def _gradient(self, given: Gradient, w: Array) -> str:
         if isinstance(given, Rows):
-            rows = f"[{given.rows.tolist()}], {numbers(given.values)}, {w.shape}{_dtype(given.values)}"
+            rows = f"[{given.rows.tolist()}], {numbers(given.values)}, {w.shape}{_dtype(f'torch.{given.values.dtype.name}')}"
             return f"torch.sparse_coo_tensor({rows}).coalesce()"
-        return "None" if given is None else _laid(_tensor(given), min(given.ndim, 1), self.trial.strided)
+        return "None" if given is None else _laid(self._tensor("g", [given]), min(given.ndim, 1), self.trial.strided)
+
+    def _tensor(self, name: str, arrays: Sequence[Array]) -> str:
+        """The tensor of each trial: what differs are the numbers or the dtype."""
+        dtype = _dtype(self.loop.of("dtype", [f"torch.{array.dtype.name}" for array in arrays]))
+        if all_zero(arrays):
+            return f"torch.zeros({arrays[0].shape}{dtype})"
+        return f"torch.tensor({self.loop.of(name, [*map(numbers, arrays)])}{dtype})"
 
     # Another instance.
 
     def _replaced(self, resume: Resume) -> Iterator[str]:
-        if resume.unharmed:
-            yield f"old = optimizer, [{self.all}]"
-        if resume.how != "load":
-            again = "copy.deepcopy(%s)" if resume.how == "copy" else "pickle.loads(pickle.dumps(%s))"
-            both = f"(optimizer, [{self.all}])"
-            yield f"optimizer, [{self.all}] = {again % both}"
+        old = ", ".join(["old", *(f"old_{p}" for p in self.variables.values())])
+        both = f"optimizer, {self.all}"
+        if resume.how == "load":
+            saved = "copy.deepcopy(optimizer.state_dict())" if resume.unharmed else "optimizer.state_dict()"
+            yield f"{old}, saved = {both}, {saved}" if resume.unharmed else f"saved = {saved}"
+            weights = {name: f"{p}.data.clone()" for name, p in self.variables.items()}
+            order, load = resume.order or tuple(weights), "optimizer.load_state_dict(saved)"
+            *made, last = self._made(
+                order, {name: _laid(w, self.trial.weights[name].ndim, self.trial.strided) for name, w in weights.items()}
+            )
+            yield from made
+            yield from [last, load] if last.startswith("for ") else [f"{last}; {load}"]
         else:
-            yield "torch.save(optimizer.state_dict(), saved := io.BytesIO())"
-            for p, w in zip(self.variables.values(), self.trial.weights.values(), strict=True):
-                yield f"{p} = torch.nn.Parameter({_laid(f'{p}.data.clone()', w.ndim, self.trial.strided)})"
-            yield from self._optimizer(resume.order or tuple(self.trial.weights))
-            yield "optimizer.load_state_dict(torch.load(io.BytesIO(saved.getvalue()), weights_only=False))"
-        if self.way.mode:
-            yield "optimizer.train()"
-        yield from self._scheduler(f", last_epoch={resume.step - 1}")
-
-    def _other_step(self) -> Iterator[str]:
-        yield f"for each, grad in zip(old[1], {'gradients' if self.several else '[gradients]'}):"
-        yield "    each.grad = None if grad is None else 1 - 3 * grad"
-        yield "old[0].step()"
+            again = f"copy.deepcopy(({both}))" if resume.how == "copy" else f"pickle.loads(pickle.dumps(({both})))"
+            yield f"{old}, ({both}) = {both}, {again}" if resume.unharmed else f"{both} = {again}"
+        yield from self._begun(f", {resume.step - 1}")
 
 
-def _items(options: Mapping[str, Any]) -> str:
-    """Options as the further items of a dict."""
-    return "".join(f", {name!r}: {written(value)}" for name, value in options.items())
+def _of_steps(changes: dict[int, str]) -> str:
+    return f"{{{', '.join(f'{at}: {new}' for at, new in changes.items())}}}"
 
 
-def _tensor(array: Array) -> str:
-    if array.size == 0:
-        return f"torch.zeros({array.shape}{_dtype(array)})"
-    return f"torch.tensor({numbers(array)}{_dtype(array)})"
+def _has_one_group(way: Way, trial: Trial) -> bool:
+    with undisturbed():
+        return len(begun(way, trial).optimizer.param_groups) == 1
 
 
-def _dtype(array: Array) -> str:
-    if array.dtype == np.float32:
-        return ""
-    return f", dtype=torch.{'bfloat16' if array.dtype == bfloat16 else array.dtype.name}"
+def _dtype(dtype: str) -> str:
+    return "" if dtype == "torch.float32" else f", dtype={dtype}"
 
 
 def _laid(tensor: str, ndim: int, strided: bool) -> str:
     """A tensor in another order in memory, as `tensors.turned` and `tensors.every_second` make it."""
     if not strided or ndim == 0:
         return tensor
-    return _turned(tensor) if ndim > 1 else f"{tensor}.repeat_interleave(2, -1)[..., ::2]"
-
-
-def _turned(tensor: str) -> str:
-    return f"{tensor}.mT.contiguous().mT"
+    return f"{tensor}.mT.contiguous().mT" if ndim > 1 else f"{tensor}.repeat_interleave(2, -1)[..., ::2]"

@@ -7,17 +7,17 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import torch
 
-from polyak.check.drivers.running import Running, followed
+from polyak.check.drivers.running import Followed, Running, followed
 from polyak.check.drivers.torch.making import SWITCHES, Class, Maker, Optimizer, Params, maker
 from polyak.check.drivers.torch.running import Way, asked, begun, generators, undisturbed
 from polyak.check.drivers.torch.script import program
-from polyak.check.trial import Array, Refused, Trajectory, Trial
+from polyak.check.trial import Array, Refused, Shown, Trajectory, Trial
 
 Names = Literal["never", "to load", "always"]
 
 
 @dataclass(eq=False)  # its identity is what it is remembered by
-class Torch:
+class Torch(Followed):
     """See `polyak.check.trial.Subject`.
 
     Attributes:
@@ -37,25 +37,23 @@ class Torch:
     documentation: str = field(repr=False)
     random: bool
     framework: str = "torch"
+    unnamed: tuple[str, ...] = ()
 
-    def run(self, trial: Trial) -> Trajectory:
-        """What comes of a trial; see `polyak.check.trial.Subject.run`."""
-        return _run(self._way(trial), trial)[0]
-
-    def together(self, first: Trial, second: Trial) -> tuple[Trajectory, Trajectory]:
-        """What comes of two trials whose steps alternate; see `polyak.check.trial.Subject.together`."""
-        with undisturbed():
-            one, two = (Running(trial, begun(self._way(trial), trial)) for trial in (first, second))
-            both = followed(one, two)
-        return both[0], both[1]
-
-    def script(self, trial: Trial) -> str:
-        """The trial as a program; see `polyak.check.trial.Subject.script`."""
-        return program(trial, self._way(trial))
+    def script(self, *trials: Trial, shown: Shown = "weights") -> str:
+        """Trials as a program; see `polyak.check.trial.Subject.script`."""
+        return program(trials, [self._way(trial) for trial in trials], shown)
 
     def scheduler(self) -> "Torch | None":
         """The same with a LambdaLR that makes the changes of the learning rate, which it knows by the name "lr" alone."""
         return replace(self, way=replace(self.way, scheduled=self.rate)) if self.rate == "lr" else None
+
+    def with_loss(self) -> "Torch | None":
+        """The same, given a closure that it can do without."""
+        return None if self.closure else replace(self, way=replace(self.way, closure=True), closure=True)
+
+    def _followed(self, *trials: Trial) -> tuple[Trajectory, ...]:
+        with undisturbed():
+            return followed(*(Running(trial, begun(self._way(trial), trial)) for trial in trials))
 
     def _way(self, trial: Trial) -> Way:
         """Names that are not asked for are given where they may be needed: to load a state by them."""
@@ -110,6 +108,7 @@ def _tried(made: Maker) -> Torch:
         closure=way.closure,
         documentation="\n".join(text for text in (cls.__doc__, cls.__init__.__doc__) if text),
         random=_draws(way),
+        unnamed=_unnamed(way),
     )
 
 
@@ -171,3 +170,31 @@ def _draws(way: Way) -> bool:
                 if left != generators():
                     return True
     return False
+
+
+class _Asked(dict[str, Any]):
+    """A parameter group that notes what it is asked for and does not have."""
+
+    def __init__(self, group: Mapping[str, Any], missing: dict[str, None]) -> None:
+        super().__init__(group)
+        self.missing = missing
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """See `dict.get`."""
+        if key not in self:
+            self.missing[key] = None
+        return super().get(key, default)
+
+
+def _unnamed(way: Way) -> tuple[str, ...]:
+    """What a step asks its groups for that they do not have and that is no option."""
+    missing: dict[str, None] = {}
+    trial = _trial(np.float32)
+    with undisturbed():
+        instance = begun(way, trial)
+        groups = instance.optimizer.param_groups
+        groups[:] = [_Asked(group, missing) for group in groups]
+        for gradients in trial.gradients:
+            instance.step(gradients)
+        has = {key for group in groups for key in group}
+    return tuple(key for key in missing if key not in has and key not in way.maker.defaults)
