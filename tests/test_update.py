@@ -74,7 +74,12 @@ def test_the_pipeline_of_the_same_options_is_the_same():
 def test_an_update_says_what_it_is():
     assert (pipeline(heavy_ball()).rule, pipeline(heavy_ball()).decay) == (heavy_ball(), None)
     assert (pipeline(heavy_ball(), "coupled").rule, pipeline(heavy_ball(), "coupled").decay) == (heavy_ball(), "coupled")
-    assert (pipeline(heavy_ball()).scale, pipeline(heavy_ball(), scale=True).scale) == (False, True)
+    for option in ("scale", "cautious", "cautious_decay"):
+        update = pipeline(heavy_ball(), "decoupled", **{option: True})
+        assert {name: getattr(update, name) for name in ("scale", "cautious", "cautious_decay")} == {
+            **dict.fromkeys(("scale", "cautious", "cautious_decay"), False),
+            option: True,
+        }
 
 
 def test_a_decay_that_is_small_beside_the_weight_is_not_rounded_to_the_weight():

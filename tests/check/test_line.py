@@ -103,6 +103,8 @@ NOT_LINEAR = {
         "squares remembered with 0.9990, lr = 0.1000",
     ),
     "orthogonalised": (identity("orthogonalised", 0.95), "momentum, orthogonalised: m = 0.9500, lr = 0.1000"),
+    "orthogonalised gradient": (identity("orthogonalised"), "gradient, orthogonalised: lr = 0.1000"),
+    "momentum not told": (identity("orthogonalised", lr=None), "orthogonalised"),
 }
 
 
