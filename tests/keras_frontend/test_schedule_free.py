@@ -220,8 +220,9 @@ def test_wrong_arguments():
         polyak.keras.ScheduleFree(momentum=0)
     with pytest.raises(ValueError, match="warmup_steps=5 makes a schedule of the learning rate"):
         polyak.keras.ScheduleFree(lambda step: 0.1 / (1 + step), warmup_steps=5)
-    with pytest.raises(ValueError, match="use_ema=True averages weights that are averaged already"):
-        polyak.keras.ScheduleFree(use_ema=True)
+    for option in ({"use_ema": True}, {"ema_momentum": 0.9}, {"ema_overwrite_frequency": 10}):
+        with pytest.raises(ValueError, match="is about an average of weights that are averaged already: leave it out"):
+            polyak.keras.ScheduleFree(**option)
     with pytest.raises(AttributeError, match="warmup_steps is fixed when the optimizer is made"):
         polyak.keras.ScheduleFree().warmup_steps = 5
     model = small_model()

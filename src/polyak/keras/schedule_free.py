@@ -15,6 +15,9 @@ from polyak.keras.optimizer import Optimizer
 from polyak.keras.values import compute_dtype
 from polyak.methods import SCHEDULE_FREE_METHOD
 
+# The moving average of Keras, whose options are in every configuration.
+_UNUSED = {"use_ema": False, "ema_momentum": 0.99, "ema_overwrite_frequency": None}
+
 
 @keras.saving.register_keras_serializable(package="polyak")
 class ScheduleFree(AverageSwitch, Optimizer):
@@ -39,7 +42,7 @@ class ScheduleFree(AverageSwitch, Optimizer):
             number on. It is a schedule then, which cannot be assigned. Weights count in the average by the square of the
             learning rate.
         **common: weight_decay, decay, cautious, cautious_decay, finite, groups, and what every Keras optimizer takes but
-            `use_ema`, as in `Momentum`. The authors' decay is "coupled".
+            `use_ema` and what belongs to it, as in `Momentum`. The authors' decay is "coupled".
 
     Attributes:
         warned: Whether fit() warned; True keeps it from doing so.
@@ -67,8 +70,9 @@ class ScheduleFree(AverageSwitch, Optimizer):
         warmup_steps: int = 0,
         **common: Unpack[Common],
     ) -> None:
-        if common.get("use_ema"):
-            raise ValueError("use_ema=True averages weights that are averaged already: leave it out.")
+        for option, unused in _UNUSED.items():
+            if (value := common.get(option, unused)) != unused:
+                raise ValueError(f"{option}={value!r} is about an average of weights that are averaged already: leave it out.")
         calls = common.get("gradient_accumulation_steps") or 1
         groups = common.get("groups")
         warmed: Any = {**common, "groups": warmed_up_groups(groups, warmup_steps, calls)}
