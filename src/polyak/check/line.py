@@ -82,7 +82,7 @@ def _name(identity: Identity) -> str:
             name = f"{'momentum' if remembers else 'gradient'} normalised over {_OVER[identity.over or 'tensor']}"
         case "adaptive":
             name = "adaptive: steps of each element do not depend on the size of its gradients"
-        case "orthogonalised" if not remembers and identity.learning_rate is None:  # what is made of past gradients was not told
+        case "orthogonalised" if not remembers and identity.learning_rate is None:  # what of past gradients was not told
             name = "orthogonalised"
         case "orthogonalised":
             name = f"{'momentum' if remembers else 'gradient'}, orthogonalised"
