@@ -105,7 +105,7 @@ class Rare(SGD):
 
 
 class WithASwitchThatIsNotNamed(Rare):
-    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002  (each is given both)
         return bool(group.get("special"))
 
 
@@ -117,7 +117,7 @@ class WithAnotherWord(Rare):
             raise ValueError(f"rule must be 'plain' or 'other', not {rule}")
         super().__init__(params, lr, amount=amount, rule=rule)
 
-    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002  (each is given both)
         return bool(group["rule"] == "other")
 
 
@@ -126,7 +126,7 @@ class WithALoss(Rare):
         self.given = closure is not None
         return super().step(closure)
 
-    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002  (each is given both)
         p.add_(self.given)
         return self.given
 
@@ -143,7 +143,7 @@ class WithFewSteps(Rare):
 
 
 class WithSmallWeights(Rare):
-    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002  (each is given both)
         return bool(p.norm() < 0.01)
 
 
@@ -171,7 +171,7 @@ class WithAClosedWord(Rare):
             raise KeyError(rule)
         super().__init__(params, lr, amount=amount, rule=rule)
 
-    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002  (each is given both)
         return False
 
 
@@ -186,7 +186,7 @@ class InAnAverage(Rare):
 class InTheGradient(Rare):
     """What is left of it after the step, for the next gradient to be added to."""
 
-    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002
+    def counts(self, p: torch.Tensor, group: Group) -> bool:  # noqa: ARG002  (each is given both)
         return False
 
     def move(self, p: torch.Tensor, direction: torch.Tensor, group: Group) -> None:

@@ -3,7 +3,7 @@
 import keyword
 import math
 import sys
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -14,8 +14,18 @@ from polyak.check.trial import Array, Trial
 # A run of as many equal steps is written as one.
 _LONG = 3
 
-FEW = 5
-"""Lines that a program may have before it is written in a shorter form."""
+# Lines that a program may have before it is written in a shorter form.
+_FEW = 5
+
+
+def program_of(lines: Callable[[bool], Sequence[str]]) -> str:
+    """A program: in its plain form, or in the short one where that has too many lines.
+
+    Args:
+        lines: Gives those of the short form, or else of the plain one.
+    """
+    plain = lines(False)
+    return "\n".join(plain if len(plain) <= _FEW else lines(True)) + "\n"
 
 
 class Loop:

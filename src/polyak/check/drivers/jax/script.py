@@ -6,7 +6,18 @@ from itertools import pairwise
 import numpy as np
 
 from polyak.check.drivers.jax.making import Plan
-from polyak.check.drivers.scripts import FEW, Loop, alike, all_zero, imports, items, numbers, one_line, stacked, variables
+from polyak.check.drivers.scripts import (
+    Loop,
+    alike,
+    all_zero,
+    imports,
+    items,
+    numbers,
+    one_line,
+    program_of,
+    stacked,
+    variables,
+)
 from polyak.check.trial import Array, Resume, Shown, Trial
 
 _TAKEN = (
@@ -29,7 +40,7 @@ def program(trials: Sequence[Trial], plans: Sequence[Plan], *, compiled: Sequenc
     one, *_ = plans
     same = len({*compiled}) == 1 and all((p.injected, p.changes) == (one.injected, one.changes) for p in plans)
 
-    def lines(*, short: bool) -> list[str]:
+    def lines(short: bool) -> list[str]:
         bodies = [
             _Body(some, given, jit, closure, shown, short=short)
             for some, given, jit in (
@@ -44,8 +55,7 @@ def program(trials: Sequence[Trial], plans: Sequence[Plan], *, compiled: Sequenc
         begin = ["; ".join([last, *double])] if short else [last, *double]
         return [*first, *begin, *(line for body in bodies for line in body.lines())]
 
-    written = lines(short=False)
-    return "\n".join(written if len(written) <= FEW else lines(short=True)) + "\n"
+    return program_of(lines)
 
 
 class _Body:

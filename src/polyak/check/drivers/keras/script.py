@@ -8,7 +8,6 @@ import numpy as np
 from polyak.check.drivers.keras.backends import BACKEND
 from polyak.check.drivers.keras.making import Maker
 from polyak.check.drivers.scripts import (
-    FEW,
     Loop,
     alike,
     all_zero,
@@ -17,6 +16,7 @@ from polyak.check.drivers.scripts import (
     joined,
     numbers,
     one_line,
+    program_of,
     stacked,
     variables,
     written,
@@ -44,12 +44,11 @@ def program(trials: Sequence[Trial], maker: Maker, implementations: Sequence[str
     same = len({*implementations}) == 1 and all(changes == changing[0] for changes in changing) and not apart
     groups = [trials] if same and alike(trials, maker.defaults) else [[trial] for trial in trials]
 
-    def lines(*, short: bool) -> list[str]:
+    def lines(short: bool) -> list[str]:
         bodies = [_Body(some, maker, how, shown, short=short) for some, how in zip(groups, implementations, strict=False)]
         return [*_begin(bodies, maker), *(line for body in bodies for line in body.lines())]
 
-    plain = lines(short=False)
-    return "\n".join(plain if len(plain) <= FEW else lines(short=True)) + "\n"
+    return program_of(lines)
 
 
 class _Body:

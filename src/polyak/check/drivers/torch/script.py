@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from polyak.check.drivers.scripts import (
-    FEW,
     Loop,
     alike,
     all_zero,
@@ -13,6 +12,7 @@ from polyak.check.drivers.scripts import (
     joined,
     numbers,
     one_line,
+    program_of,
     stacked,
     variables,
     written,
@@ -27,10 +27,7 @@ _SHOWN: dict[Shown, str] = {"weights": "{}.tolist()", "gradients": "{}.grad.toli
 
 def program(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown) -> str:
     """Trials of an optimizer, each used in its way; see `polyak.check.trial.Subject.script`."""
-    lines = _lines(trials, ways, shown, short=False)
-    if len(lines) > FEW:
-        lines = _lines(trials, ways, shown, short=True)
-    return "\n".join(lines) + "\n"
+    return program_of(lambda short: _lines(trials, ways, shown, short=short))
 
 
 def _lines(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown, *, short: bool) -> list[str]:
