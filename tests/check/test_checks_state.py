@@ -8,7 +8,7 @@ import torch
 
 from check import checking
 from check.checking import found, shows_in_two_trials
-from check.zoo.torch_sound import SGD
+from check.zoo.torch_sound import SGD, Lion
 from polyak.check.checks.instances import copies, instances
 from polyak.check.checks.state import dtypes, order, resume
 from polyak.check.drivers.loading import load
@@ -32,6 +32,21 @@ def test_without_state_nothing_goes_to_the_wrong_parameter():
 @pytest.mark.parametrize("what", ["polyak.torch:Momentum", "check.zoo.torch_sound:SGD"])
 def test_what_follows_names_passes(what):
     assert checked(order, what, lr=0.1, momentum=0.9).status == "pass"
+
+
+def test_a_sign_shows_what_was_lost_or_went_to_another():
+    class ByPosition(Lion):
+        load_state_dict = torch.optim.Optimizer.load_state_dict
+
+    class Forgets(Lion):
+        def load_state_dict(self, state_dict):
+            super().load_state_dict({**state_dict, "state": {}})
+
+    outcome = checked(order, ByPosition)
+    assert found(outcome) == {"state-by-position"}
+    assert "after step 3" in outcome.findings[0].what
+    assert found(checked(resume, ByPosition)) == set()
+    assert found(checked(resume, Forgets)) == {"resume-differs"}
 
 
 def test_asgd_is_loaded_by_position_though_tensors_of_one_shape_do_not_show_it():

@@ -59,6 +59,8 @@ def test_what_waits_before_it_begins_is_not_called_deaf() -> None:
 class Compiled:
     """A subject that says how often it compiled."""
 
+    implementations = ("loop",)
+
     def __init__(self, subject: Subject, each: int) -> None:
         self.subject, self.each = subject, each
 
@@ -72,7 +74,6 @@ class Compiled:
 @pytest.mark.parametrize(("each", "identifiers"), [(0, []), (1, ["recompiles"])])
 def test_compilations_are_counted(each: int, identifiers: list[str]) -> None:
     assert found(compilations(Compiled(torch_subject(SGD), each), UNKNOWN)) == identifiers
-    assert compilations(torch_subject(SGD), UNKNOWN).status == "not applicable"
 
 
 class Every(AdamW):
@@ -217,6 +218,19 @@ def test_implementations_of_torch_agree(name: str) -> None:
     assert "loop, foreach" in outcome.evidence
 
 
+def test_what_cannot_be_compiled_is_no_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise RuntimeError("which TorchDynamo says in many lines")
+
+    monkeypatch.setattr("polyak.check.drivers.torch.compiled.Compiled._backend", fails)
+    subject = torch_subject(SGD)
+    for check in (implementations, changes, compilations):
+        outcome = check(subject, UNKNOWN)
+        assert found(outcome) == []
+        assert all("torch.compile: " in note and "\n" not in note for note in outcome.notes)
+    assert "compiled refuses: torch.compile: " in implementations(subject, UNKNOWN).notes[0]
+
+
 def test_a_difference_that_two_elements_do_not_show_is_shown_with_more() -> None:
     class FarApart(SGDOfLists):
         """In lists, the parameters of one dimension are forgotten."""
@@ -233,6 +247,6 @@ def test_a_difference_that_two_elements_do_not_show_is_shown_with_more() -> None
 
 
 def test_nothing_is_compared_where_there_is_nothing() -> None:
-    assert implementations(torch_subject(torch.optim.Muon), UNKNOWN).status == "not applicable"
+    assert implementations(torch_subject(torch.optim.LBFGS), UNKNOWN).status == "not applicable"
     assert regular(torch_subject(torch.optim.LBFGS), UNKNOWN).status == "not applicable"
     assert schedules(torch_subject(torch.optim.LBFGS), UNKNOWN).status == "not applicable"

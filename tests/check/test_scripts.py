@@ -56,6 +56,7 @@ TRIALS: dict[str, Callable[[], Trial]] = {
     "copy": lambda: Trial(**TWO, resume=Resume(2, "copy")),
     "pickle": lambda: Trial(**SINGLE, resume=Resume(2, "pickle"), held=True),
     "foreach": lambda: Trial(**TWO, implementation="foreach"),
+    "compiled": lambda: Trial(**TWO, implementation="compiled", changes={2: {"lr": 0.3}}),
     "names": lambda: Trial(
         {"layer/kernel": np.ones(2), "step": np.ones(1)}, [{"layer/kernel": np.ones(2), "step": np.ones(1)}]
     ),
@@ -121,6 +122,10 @@ PLAIN = Trial({"w": np.array([1.0, 2.0])}, [{"w": np.array([0.5, -1.0])}, {"w": 
 PAIRS: dict[str, tuple[Trial, Trial]] = {
     "options": (replace(PLAIN, options={"momentum": 0.5, "nesterov": True}), replace(PLAIN, options={"momentum": 0.8})),
     "implementation": (replace(PLAIN, implementation="loop"), replace(PLAIN, implementation="foreach")),
+    "compiled": (
+        replace(PLAIN, implementation="compiled", changes={1: {"lr": 0.01}}),
+        replace(PLAIN, implementation="compiled"),
+    ),
     "gradients": (PLAIN, replace(PLAIN, gradients=PLAIN.gradients[:1])),
     "missing": (Trial(**TWO), replace(TRIALS["missing"](), weights=TWO["weights"])),
     "weights": (replace(PLAIN, held=True), replace(PLAIN, held=True, weights={"w": np.array([3.0, 0.25])})),
@@ -136,6 +141,7 @@ PAIRS: dict[str, tuple[Trial, Trial]] = {
     "layout": (PLAIN, replace(PLAIN, strided=True)),
     "reused": (replace(PLAIN, reused=True), PLAIN),
     "groups": (TRIALS["groups"](), Trial(**TWO)),
+    "one is compiled": (replace(PLAIN, implementation="compiled"), replace(PLAIN, implementation="loop")),
     "resume": (PLAIN, replace(PLAIN, resume=Resume(1))),
 }
 
@@ -146,7 +152,7 @@ def test_a_script_of_two_trials_comes_to_the_weights_of_both(name: str) -> None:
     assert_script_comes_to(subject, *pair)
     bodies = {"resume": 3}.get(name, 2 if list(PAIRS).index(name) >= list(PAIRS).index("order") else 1)
     assert subject.script(*pair).count("torch.optim.SGD(") == bodies
-    assert len(subject.script(*pair).splitlines()) <= (5 if name != "resume" else 8)
+    assert len(subject.script(*pair).splitlines()) <= {"resume": 8, "one is compiled": 6}.get(name, 5)
 
 
 def test_an_option_that_is_not_known_is_not_given_to_the_other_trial() -> None:
@@ -180,6 +186,42 @@ def test_a_script_shows_gradients_and_state() -> None:
     assert printed(nesterov.script(trial, shown="gradients")) == [[[0.75, -1.5]]]  # where it writes g + m v
     ((state,),) = printed(nesterov.script(trial, shown="state"))
     assert state["momentum_buffer"].tolist() == [0.5, -1.0]
+
+
+def test_a_script_says_when_a_step_is_compiled() -> None:
+    said = printed(load(*SGD).script(replace(PLAIN, implementation="compiled"), shown="compilations"))
+    assert [line == ["compiled"] for line in said] == [True, False, True, False]  # where it makes the velocity, and once
+
+
+@pytest.mark.parametrize("name", ["weights", "options"])
+def test_a_script_in_turns(name: str) -> None:
+    class Shared(torch.optim.SGD):
+        """All of them have the learning rate of the last one."""
+
+        def __init__(self, params: Any, lr: float = 0.1, momentum: float = 0.0, nesterov: bool = False) -> None:
+            super().__init__(params, lr=lr, momentum=momentum, nesterov=nesterov)
+            Shared.groups = self.param_groups
+
+        def step(self) -> None:
+            for group in self.param_groups:
+                group["lr"] = Shared.groups[0]["lr"]
+            super().step()
+
+    monkey = ModuleType("monkey")
+    monkey.Shared = Shared  # type: ignore[attr-defined]  # where the script looks for it
+    Shared.__module__, Shared.__qualname__ = "monkey", "Shared"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setitem(sys.modules, "monkey", monkey)
+        subject = of(Shared)
+        pair = PAIRS[name][0], replace(PAIRS[name][1], options={**PAIRS[name][1].options, "lr": 0.25})
+        script = subject.script(*pair, shown="turns")
+        ((*alone, both),) = printed(script)
+    assert len(script.splitlines()) == 5
+    for trial, expected in zip(pair, alone, strict=True):
+        assert [list(w) for w in subject.run(trial).after["w"]] == expected
+    for trial, came in zip(subject.together(*pair), zip(*both, strict=True), strict=True):
+        assert [list(w) for w in trial.after["w"]] == list(came)
+    assert [one for one, _ in both] != alone[0]
 
 
 def test_the_script_of_a_scheduler_has_one() -> None:

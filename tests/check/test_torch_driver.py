@@ -321,13 +321,16 @@ def test_what_is_in_no_group_cannot_be_changed() -> None:
 
 
 def test_implementations_are_those_that_run_here() -> None:
-    assert load(*SGD).implementations == ("loop", "foreach", "fused")
+    assert load(*SGD).implementations == ("loop", "foreach", "fused", "compiled")
     assert "capturable" not in load(*ADAM).implementations  # which is for devices
-    assert load("torch.optim:Muon", {}).implementations == ()
+    assert load("torch.optim:Muon", {}).implementations == ("loop", "compiled")
     subject = load(*ADAM)
     for name in subject.implementations:
         np.testing.assert_allclose(  # they round otherwise
-            subject.run(Trial(**TWO, implementation=name)).after["a"], subject.run(Trial(**TWO)).after["a"], rtol=1e-12
+            subject.run(Trial(**TWO, implementation=name)).after["a"],
+            subject.run(Trial(**TWO)).after["a"],
+            rtol=1e-12,
+            atol=1e-5 if name == "compiled" else 0,  # a ten-thousandth of a step: Adam counts in float32 there
         )
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from check.zoo import optax_zoo, torch_adaptive, torch_rules, torch_state, torch_tensors
+from check.zoo import optax_zoo, torch_adaptive, torch_compiled, torch_rules, torch_state, torch_tensors
 from check.zoo.cases import Case, check_finds, check_finds_nothing_else
 from polyak.check import FINDINGS, check
 
-TORCH = [*torch_rules.CASES, *torch_state.CASES, *torch_tensors.CASES, *torch_adaptive.CASES]
+TORCH = [*torch_rules.CASES, *torch_state.CASES, *torch_tensors.CASES, *torch_adaptive.CASES, *torch_compiled.CASES]
 
 # Of each sound optimizer of PyTorch, options and what it is to be identified as.
 MOMENTUM = {"kind": "momentum", "momenta": [0.9], "learning_rate": 0.1, "nesterov": False, "decay": "none", "first_step": None}

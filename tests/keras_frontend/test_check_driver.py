@@ -106,6 +106,32 @@ def test_an_instance_that_remembers_more_than_variables_is_not_used_again():
     np.testing.assert_array_equal(one.after["a"], two.after["a"])
 
 
+class BeginsWithTheWeights(keras.optimizers.Optimizer):
+    """Go from the first weights by the last gradient alone."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.begun = [self.add_variable_from_reference(v, "begun") for v in variables]
+        for own, v in zip(self.begun, variables, strict=True):
+            own.assign(v)
+
+    def update_step(self, gradient, variable, learning_rate):
+        own = self.begun[self._get_variable_index(variable)]
+        self.assign(variable, own - keras.ops.cast(learning_rate, variable.dtype) * gradient)
+
+
+@pytest.mark.skipif(BACKEND == "torch", reason="there Keras has another hook than update_step")
+def test_an_instance_that_begins_with_its_weights_is_used_again_for_these_alone():
+    subject = of_class(BeginsWithTheWeights, "here:BeginsWithTheWeights", {"learning_rate": 0.1})
+    turned = trial()
+    turned = replace(turned, weights={name: -w for name, w in turned.weights.items()})
+    for resume in (None, Resume(2, "copy"), Resume(2, "pickle"), Resume(2, "load")):
+        for of in (trial(), turned, trial(), turned):
+            came = subject.run(replace(of, resume=resume))
+            for name, w in of.weights.items():
+                np.testing.assert_allclose(came.after[name][1], w - 0.1 * of.gradients[1][name], rtol=1e-6)
+
+
 @pytest.mark.parametrize("implementation", STEPS)
 def test_options_change_in_use_without_compiling_again(implementation):
     for subject in (momentum(), momentum().scheduler()):

@@ -12,7 +12,7 @@ import numpy as np
 
 Array = np.ndarray[Any, Any]
 Again = Literal["load", "copy", "pickle"]
-Shown = Literal["weights", "gradients", "state", "compilations"]
+Shown = Literal["weights", "gradients", "state", "compilations", "turns"]
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,8 @@ class Subject(Protocol):
             factory too, as far as the instance tells it.
         rate: The name of the option that is the learning rate: "lr", "learning_rate".
         implementations: What `Trial.implementation` may be: in torch "loop", "foreach", "fused", "capturable" as far as it has
-            them; in Keras "eager", "graph", "xla"; in JAX "jit", "eager".
+            them, and "compiled", which is the usual one under torch.compile; in Keras "eager", "graph", "xla"; in JAX "jit",
+            "eager".
         double: Whether it takes float64.
         closure: Whether its step asks for a closure that computes the loss: it may then take it more than once.
         documentation: The docstring of the class or function; "" where there is none.
@@ -177,7 +178,8 @@ class Subject(Protocol):
         Args:
             *trials: The trials; those that differ little share their lines.
             shown: What is printed after each step: the weights of all parameters, their gradients, their state, or beside the
-                weights a word whenever the step is compiled.
+                weights a word whenever the step is compiled. With "turns", the weights of two trials alone, and of both again
+                where their steps alternate.
         """
 
     def scheduler(self) -> "Subject | None":

@@ -48,6 +48,12 @@ def scaled(trial: Trial, factor: float) -> Trial:
     return replace(trial, gradients=[{name: times(g) for name, g in step.items()} for step in trial.gradients])
 
 
+def faint(trial: Trial, *numbers: int) -> Trial:
+    """The same with the gradients of some steps so small that it is the state that tells what a sign is."""
+    small = scaled(trial, 2.0**-10)
+    return replace(trial, gradients=[(small if n in numbers else trial).gradients[n] for n in range(len(trial.gradients))])
+
+
 def served(subject: Subject, *trials: Trial) -> tuple[Trial, Trajectory]:
     """The first trial that is not refused: there are optimizers of matrices alone.
 
@@ -63,13 +69,17 @@ def served(subject: Subject, *trials: Trial) -> tuple[Trial, Trajectory]:
     return last, subject.run(last)
 
 
-def taken(subject: Subject, vectors: Shapes, matrices: Shapes, steps: int, kind: Any) -> tuple[Trial, Trajectory]:
+def taken(
+    subject: Subject, vectors: Shapes, matrices: Shapes, steps: int, kind: Any, weak: Iterable[int] = ()
+) -> tuple[Trial, Trajectory]:
     """A trial of parameters of these shapes, or of matrices alone where vectors are refused, and what comes of it.
+
+    The gradients of the steps `weak` are `faint`.
 
     Raises:
         Refused: Both are.
     """
-    return served(subject, *(trial_of(shapes, steps, kind) for shapes in (vectors, matrices)))
+    return served(subject, *(faint(trial_of(shapes, steps, kind), *weak) for shapes in (vectors, matrices)))
 
 
 @dataclass(frozen=True)

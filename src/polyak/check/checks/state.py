@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 from ml_dtypes import bfloat16
 
-from polyak.check.checks.comparing import difference, only, taken, trial_of
+from polyak.check.checks.comparing import difference, faint, only, taken, trial_of
 from polyak.check.checks.measures import attempt, not_applicable, number, outcome, short
 from polyak.check.finding import Finding, Outcome
 from polyak.check.identity import Identity
@@ -13,13 +13,15 @@ from polyak.check.trial import Refused, Resume, Subject, Trajectory, Trial
 
 _STEPS = 6
 _STOPS = (0, 1, 2, 4)
+_FAINT = (2, 4)
+"""Steps after some of the stops whose sign is that of the state."""
 
 
 def resume(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (a check is given both)
     """Saved and loaded at any step, training comes to the same bits."""
     check = "saved and loaded, training goes on"
-    trial, came = taken(subject, {"a": (3,), "w": (2, 3)}, {"a": (2, 2), "w": (2, 3)}, _STEPS, np.float32)
-    small = trial_of({"a": came.after["a"].shape[1:]}, _STEPS, np.float32)
+    trial, came = taken(subject, {"a": (3,), "w": (2, 3)}, {"a": (2, 2), "w": (2, 3)}, _STEPS, np.float32, _FAINT)
+    small = faint(trial_of({"a": came.after["a"].shape[1:]}, _STEPS, np.float32), *_FAINT)
     for stop in _STOPS:
         wrong = _goes_on(subject, trial, came, stop)
         if wrong is None:
@@ -49,8 +51,9 @@ def resume(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (a
 def order(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (a check is given both)
     """State that is loaded into parameters in another order follows their names, or is refused."""
     check = "state follows the names of parameters"
-    alike, came = taken(subject, {"a": (2,), "b": (2,)}, {"a": (2, 2), "b": (2, 2)}, 3, np.float32)
-    turned = _stopped(alike, 2, order=("b", "a"))
+    # The gradients of a and c have other signs at first, and the third ones are faint: so it shows in a sign, too.
+    alike, came = taken(subject, {"a": (2,), "c": (2,)}, {"a": (2, 2), "c": (2, 2)}, 4, np.float32, [2])
+    turned = _stopped(alike, 2, order=("c", "a"))
     try:
         again = subject.run(turned)
     except Refused as refused:
@@ -59,13 +62,14 @@ def order(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (a 
     if difference(came.after, again.after) and (otherwise := _for_other_reasons(subject, alike, came, turned)):
         return not_applicable(check, otherwise)
     if where := difference(came.after, again.after):
-        what = f"Saved with the parameters a, b and loaded into b, a of the same shape, {where}."
-        return outcome(check, "Loading goes by position.", [Finding("state-by-position", what, (alike, turned))])
+        what = f"Saved with the parameters a, c and loaded into c, a of the same shape, {where}."
+        finding = Finding("state-by-position", what, _cut(where.step, alike, turned))
+        return outcome(check, "Loading goes by position.", [finding])
     shape = came.after["a"].shape[1:]
-    other = trial_of({"a": shape, "b": (*shape, 3) if len(shape) == 1 else (3, 3)}, 3, np.float32)
-    turned = _stopped(other, 2, order=("b", "a"))
+    other = faint(trial_of({"a": shape, "c": (*shape, 3) if len(shape) == 1 else (3, 3)}, 4, np.float32), 2)
+    turned = _stopped(other, 2, order=("c", "a"))
     if _loads(subject, turned) and (wrong := _goes_on(subject, other, subject.run(other), 2, turned)):
-        what = f"Saved with parameters a, b of other shapes and loaded into b, a, {wrong}; loading did not refuse it."
+        what = f"Saved with parameters a, c of other shapes and loaded into c, a, {wrong}; loading did not refuse it."
         return outcome(check, "Loading goes by position.", [Finding("state-by-position", what, (other, turned))])
     return outcome(check, "Loaded into parameters in reversed order, of the same shape and of others, training goes on.", [])
 
@@ -96,6 +100,11 @@ def dtypes(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (a
 
 def _stopped(trial: Trial, step: int, order: tuple[str, ...] | None = None) -> Trial:
     return replace(trial, resume=Resume(step, "load", order))
+
+
+def _cut(step: int, *trials: Trial) -> tuple[Trial, ...]:
+    """Trials up to this step."""
+    return tuple(replace(trial, gradients=trial.gradients[: step + 1]) for trial in trials)
 
 
 def _goes_on(subject: Subject, trial: Trial, came: Trajectory, stop: int, stopped: Trial | None = None) -> str | None:

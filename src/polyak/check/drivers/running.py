@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from typing import Protocol
 
@@ -128,13 +128,17 @@ class Followed:
         return one, two
 
 
-def followed(*all_running: Running) -> tuple[Trajectory, ...]:
-    """What comes of trials whose steps alternate."""
-    for number in range(1 + max(len(running.trial.gradients) for running in all_running)):
-        for running in all_running:
+def followed(each: Iterable[Running]) -> tuple[Trajectory, ...]:
+    """What comes of trials whose steps alternate. One is asked for when those before it have taken their first step."""
+    begun: list[Running] = []
+    for running in each:
+        running.step(0)
+        begun.append(running)
+    for number in range(1, 1 + max(len(running.trial.gradients) for running in begun)):
+        for running in begun:
             if number <= len(running.trial.gradients):
                 running.step(number)
-    return tuple(running.trajectory() for running in all_running)
+    return tuple(running.trajectory() for running in begun)
 
 
 def other(given: Gradient) -> Gradient:

@@ -33,6 +33,7 @@ class Loop:
 
     Args:
         taken: Names that stand for something else.
+        turns: Whether the trials are two, of which each is taken alone, and then both in turns. They are generators then.
 
     Example:
         >>> loop = Loop()
@@ -41,8 +42,8 @@ class Loop:
         ['for lr in 0.1, 0.2:', '    print(lr, 0.9)']
     """
 
-    def __init__(self, taken: Collection[str] = ()) -> None:
-        self.taken = taken
+    def __init__(self, taken: Collection[str] = (), *, turns: bool = False) -> None:
+        self.taken, self.turns = taken, turns
         self.named: dict[str, Sequence[str]] = {}
 
     def of(self, name: str, expressions: Sequence[str]) -> str:
@@ -57,10 +58,19 @@ class Loop:
     def around(self, body: Iterable[str]) -> Iterator[str]:
         """The loop with its body; the body alone where nothing differs."""
         body = list(body)  # only then all names are known
+        names, values = ", ".join(self.named), [*zip(*self.named.values(), strict=True)]
+        if self.turns:
+            one, other = (f"({', '.join(each)},)" if each else "()" for each in values or ((), ()))
+            taken = "print([*steps(*one)], [*steps(*other)], [*zip(steps(*one), steps(*other))])"
+            return iter([f"def steps({names}):", *indented(body), f"one, other = {one}, {other}; {taken}"])
         if not self.named:
             return iter(body)
-        values = [each[0] if len(each) == 1 else f"({', '.join(each)})" for each in zip(*self.named.values(), strict=True)]
-        return iter([f"for {', '.join(self.named)} in {', '.join(values)}:", *indented(body)])
+        each_value = [each[0] if len(each) == 1 else f"({', '.join(each)})" for each in values]
+        return iter([f"for {names} in {', '.join(each_value)}:", *indented(body)])
+
+    def shown(self, expressions: str) -> str:
+        """The statement by which something is seen after each step."""
+        return f"yield {expressions}" if self.turns else f"print({expressions})"
 
     def options(self, each: Sequence[Mapping[str, Any]], defaults: Mapping[str, Any]) -> dict[str, Any]:
         """Options; those that differ by their names, the default where a trial has none."""

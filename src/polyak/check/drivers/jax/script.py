@@ -21,7 +21,21 @@ from polyak.check.drivers.scripts import (
 from polyak.check.trial import Array, Resume, Shown, Trial
 
 _TAKEN = (
-    *("after", "collections", "copy", "jax", "old", "optax", "optimizer", "params", "pickle", "saved", "state", "step"),
+    *(
+        "after",
+        "collections",
+        "copy",
+        "jax",
+        "old",
+        "optax",
+        "optimizer",
+        "params",
+        "pickle",
+        "saved",
+        "state",
+        "step",
+        "steps",
+    ),
     *("take", "updates"),
 )
 _LOOPED = ("dtype", "gradients")
@@ -73,7 +87,7 @@ class _Body:
         self.double = any(w.dtype == np.float64 for w in self.trial.weights.values())
         taken = (*_TAKEN, self.plan.maker.name.partition(".")[0])
         self.names = variables(self.trial.weights, (*taken, *_LOOPED))
-        self.loop = Loop((*taken, *self.names.values()))
+        self.loop = Loop((*taken, *self.names.values()), turns=shown == "turns")
         self.called = compiled or closure or bool(resume and resume.unharmed)  # whether the step is a function
         # JAX sorts the keys of a dict.
         self.ordered = list(self.trial.weights) != sorted(self.trial.weights) or bool(resume and resume.order)
@@ -156,7 +170,7 @@ class _Body:
         if old:
             statements.append(f"old = take(*old, {self._tree({name: f'1 - 3 * {g}' for name, g in self.names.items()})})")
         weights = ", ".join(f"{after}[{name!r}].tolist()" for name in self.names)
-        statements.append(f"print({'state' if self.shown == 'state' else weights})")
+        statements.append(self.loop.shown("state" if self.shown == "state" else weights))
         yield from one_line(f"for {target} in {given}:", statements)
 
     def _given(self, begin: int, end: int) -> str:

@@ -89,11 +89,13 @@ class Jax(Followed):
         for trial in trials:
             check_offered("JAX", trial, sparse=False)
         with quiet(), precision(*trials):
-            instances = [self._begun(trial, by_schedule) for trial in trials]
-            all_running = [
-                Running(replace(trial, changes=one.plan.changes), one) for trial, one in zip(trials, instances, strict=True)
-            ]
-            trajectories = followed(*all_running)
+            instances: list[Transformation] = []
+
+            def begun(trial: Trial) -> Running:
+                instances.append(one := self._begun(trial, by_schedule))
+                return Running(replace(trial, changes=one.plan.changes), one)
+
+            trajectories = followed(map(begun, trials))
             for one in instances:
                 # One that is compiled again and again shall be so in the next trial too.
                 once = one.program.compiled and (one.compilations or 0) <= 1

@@ -44,12 +44,13 @@ class Built:
 
     def __init__(self, optimizer: Any, variables: Mapping[str, Any], implementation: str, saved: Any = None) -> None:
         self.optimizer, self.variables, self.implementation = optimizer, variables, implementation
+        self.given = {name: number(v) for name, v in variables.items()}
         self.traces = 0
         with asked():
             optimizer.build(list(variables.values()))
             if saved is not None:
                 optimizer.load_own_variables(saved)
-        self._first = [number(v) for v in optimizer.variables]
+        self.first = [number(v) for v in optimizer.variables]
         self._memory = self._remembered()
         self.apply = STEPS[implementation](optimizer, list(variables.values()), self._traced)
 
@@ -62,11 +63,22 @@ class Built:
 
     def put_back(self) -> bool:
         """Make it as it was when it was new, where all that it remembers is in its variables. Whether it is."""
-        if len(self.optimizer.variables) != len(self._first) or self._remembered() != self._memory:
+        if len(self.optimizer.variables) != len(self.first) or self._remembered() != self._memory:
             return False
-        for variable, value in zip(self.optimizer.variables, self._first, strict=True):
+        for variable, value in zip(self.optimizer.variables, self.first, strict=True):
             variable.assign(value)
         return True
+
+    def was_given(self, weights: Mapping[str, Array]) -> bool:
+        """Whether it was built with these weights."""
+        return all(np.array_equal(self.given[name], w) for name, w in weights.items())
+
+    def begins_alike(self, weights: Mapping[str, Array], another: Another) -> bool:
+        """Whether it would be the same, had it been built with these weights: some remember those that they begin with."""
+        with asked():
+            made = another()
+        first = Built(made, new_variables(weights), "eager").first
+        return len(first) == len(self.first) and all(map(np.array_equal, first, self.first))
 
 
 class Optimizer:
@@ -153,11 +165,11 @@ def begun(trial: Trial, implementation: str, another: Another) -> Optimizer:
         return Optimizer(Built(made, new_variables(trial.weights), implementation), another)
     model = Weights({name: (list(w.shape), w.dtype.name) for name, w in trial.weights.items()})
     variables = dict(zip(trial.weights, model.weights, strict=True))
+    for name, v in variables.items():
+        v.assign(trial.weights[name])
     built = Built(made, variables, implementation)
     model.compile(optimizer=made, jit_compile=False)
-    begun = Optimizer(built, another, model)
-    begun.put(trial.weights)
-    return begun
+    return Optimizer(built, another, model)
 
 
 def new_variables(weights: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from polyak.check.trial import Array, Gradient, Resume, Rows, Shown, Trial
 
 _TAKEN = (
     *("Weights", "apply", "copy", "g", "jax", "keras", "model", "new", "old", "optimizer", "os", "pickle", "saved", "state"),
-    *("stateless", "step", "tf", "torch", "v", "value"),
+    *("stateless", "step", "steps", "tf", "torch", "v", "value"),
 )
 _LOOPED = ("at", "dtype", "gradients")
 
@@ -58,7 +58,7 @@ class _Body:
         self.trials, self.trial, self.maker, self.shown, self.short = trials, trials[0], maker, shown, short
         taken = (*_TAKEN, maker.name.partition(".")[0])
         self.names = variables(self.trial.weights, (*taken, *_LOOPED))
-        self.loop = Loop((*taken, *self.names.values()))
+        self.loop = Loop((*taken, *self.names.values()), turns=shown == "turns")
         self.all = ", ".join(self.names.values())
         self.grads = {name: "g" if len(self.names) == 1 else f"g_{p}" for name, p in self.names.items()}
         self.double = any(w.dtype == np.float64 for trial in trials for w in trial.weights.values())
@@ -167,7 +167,7 @@ class _Body:
             "gradients": ", ".join(self.grads.values()),
         }
         weights = ", ".join(f"{p}.numpy().tolist()" for p in self.names.values())
-        statements.append(f"print({shown.get(self.shown, weights)})")
+        statements.append(self.loop.shown(shown.get(self.shown, weights)))
         yield from one_line(f"for {target} in {given}:", statements)
 
     def _applied(self, old: str, params: str, grads: str) -> Iterator[str]:

@@ -40,6 +40,7 @@ class Keras(Followed):
     framework: str = "keras"
     unnamed: tuple[str, ...] = ()
     _ready: Pool[Built] = field(default_factory=Pool)
+    _of_any_weights: dict[str | None, bool] = field(default_factory=dict)
 
     def script(self, *trials: Trial, shown: Shown = "weights") -> str:
         """Trials as a program; see `polyak.check.trial.Subject.script`."""
@@ -59,8 +60,13 @@ class Keras(Followed):
         for trial in trials:
             check_offered(f"Keras on {BACKEND}", trial, sparse=BACKEND == "tensorflow")
         with quiet(), precision(*trials):
-            begun = [self._begun(trial) for trial in trials]
-            trajectories = followed(*(running for running, _ in begun))
+            begun: list[tuple[Running, tuple[Any, ...] | None]] = []
+
+            def started(trial: Trial) -> Running:
+                begun.append(self._begun(trial))
+                return begun[-1][0]
+
+            trajectories = followed(map(started, trials))
             for (running, key), trial in zip(begun, trials, strict=True):
                 one = running.instance
                 if key and trial.resume is None and isinstance(one, Optimizer) and one.built.put_back():
@@ -74,12 +80,25 @@ class Keras(Followed):
         text = written(options)
         shapes = tuple((name, w.shape, w.dtype.name) for name, w in trial.weights.items())
         key = None if text is None else (text, implementation, shapes)
-        if key and trial.resume is None and (ready := self._ready.take(key)):
-            one = Optimizer(ready, lambda: self.maker.make(options))
+
+        def another() -> Any:
+            return self.maker.make(options)
+
+        ready = self._ready.take(key) if key and trial.resume is None else None
+        if ready and self._serves(ready, text, trial, another):
+            one = Optimizer(ready, another)
             one.put(trial.weights)
         else:
-            one = begun(trial, implementation, lambda: self.maker.make(options))
+            one = begun(trial, implementation, another)
         return Running(replace(trial, changes=changes), one), key
+
+    def _serves(self, ready: Built, text: str | None, trial: Trial, another: Callable[[], Any]) -> bool:
+        """Whether a built optimizer serves for the weights of a trial. It is found out once for these options."""
+        if ready.was_given(trial.weights):
+            return True
+        if text not in self._of_any_weights:
+            self._of_any_weights[text] = ready.begins_alike(trial.weights, another)
+        return self._of_any_weights[text]
 
     def _split(self, trial: Trial) -> tuple[dict[str, Any], dict[int, Mapping[str, Any]]]:
         return split(trial, self.scheduled, self.defaults.get(self.rate or ""))

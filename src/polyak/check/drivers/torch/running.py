@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from polyak.check.drivers import running
 from polyak.check.drivers.running import quiet
+from polyak.check.drivers.torch.compiled import COMPILED, Compiled
 from polyak.check.drivers.torch.making import SWITCHES, Maker, Optimizer
 from polyak.check.drivers.torch.tensors import array, arrays, as_left, gradient, tensor, weights
 from polyak.check.trial import Array, Gradient, Refused, Resume, Trial
@@ -78,14 +79,18 @@ class Way:
 class Instance:
     """See `polyak.check.drivers.running.Instance`."""
 
-    compilations = None
-
     def __init__(self, way: Way, trial: Trial, params: Parameters, optimizer: Optimizer, taken: int = 0) -> None:
         self.way, self.trial, self.params, self.optimizer, self.taken = way, trial, params, optimizer, taken
         with asked():
             if way.mode:
                 optimizer.train()  # type: ignore[attr-defined]  # see Way
-            self.scheduler = _scheduler(way, trial, optimizer, taken - 1)
+            self.scheduler = _scheduler(way, trial, optimizer, taken - 1)  # it puts something of its own around `step`
+            self.compiled = Compiled(optimizer.step) if trial.implementation == COMPILED else None
+
+    @property
+    def compilations(self) -> int | None:
+        """How often its step was compiled."""
+        return self.compiled.compilations if self.compiled else None
 
     def weights(self) -> Mapping[str, Array]:
         """Copies of the weights."""
@@ -126,11 +131,9 @@ class Instance:
 
         give()
         self.taken += 1
+        step: Callable[..., Any] = self.compiled or self.optimizer.step
         with asked(self.taken):
-            if self.way.closure:
-                self.optimizer.step(closure)  # type: ignore[arg-type]  # torch says float where its own example has a tensor
-            else:
-                self.optimizer.step()
+            step(*([closure] if self.way.closure else []))
             if self.scheduler:
                 self.scheduler.step()
 
@@ -198,7 +201,8 @@ def made(way: Way, trial: Trial, params: Parameters, order: tuple[str, ...]) -> 
 
 def switches(implementation: str, defaults: Mapping[str, Any]) -> dict[str, bool]:
     """The options by which an implementation is chosen."""
-    return {name: name == implementation for name in SWITCHES if implementation and name in defaults}
+    chosen = implementation not in ("", COMPILED)
+    return {name: name == implementation for name in SWITCHES if chosen and name in defaults}
 
 
 def _scheduler(way: Way, trial: Trial, optimizer: Optimizer, last: int) -> LambdaLR | None:

@@ -17,12 +17,14 @@ from polyak.check.drivers.scripts import (
     variables,
     written,
 )
+from polyak.check.drivers.torch.compiled import COMPILED
 from polyak.check.drivers.torch.running import Way, begun, switches, undisturbed
 from polyak.check.trial import Array, Gradient, Resume, Rows, Shown, Trial
 
-_TAKEN = ("closure", "copy", "group", "old", "optimizer", "pickle", "saved", "scheduler", "step", "torch")
+_TAKEN = ("closure", "compiled", "copy", "group", "old", "optimizer", "pickle", "saved", "scheduler", "step", "steps", "torch")
 _LOOPED = ("changes", "dtype", "factors", "gradients")
-_SHOWN: dict[Shown, str] = {"weights": "{}.tolist()", "gradients": "{}.grad.tolist()", "state": "optimizer.state[{}]"}
+_SHOWN: dict[Shown, str] = {"gradients": "{}.grad.tolist()", "state": "optimizer.state[{}]"}
+_BACKENDS: dict[Shown, str] = {"compilations": 'lambda graph, inputs: print("compiled") or graph.forward'}
 
 
 def program(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown) -> str:
@@ -36,7 +38,7 @@ def _lines(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown, *, short:
     resumes = [trial.resume for trial in trials if trial.resume]
     how = {"copy" if each.how == "load" else each.how for each in resumes if each.how != "load" or each.unharmed}
     lines = list(imports([*sorted(how), "torch"], source))
-    together = alike(trials, ways[0].maker.defaults)
+    together = alike(trials, ways[0].maker.defaults) and len({trial.implementation == COMPILED for trial in trials}) == 1
     bodies = [(trials, ways[0])] if together else [([trial], way) for trial, way in zip(trials, ways, strict=True)]
     for some, way in bodies:
         lines += _Body(some, way, shown, taken, short=short).lines()
@@ -51,8 +53,9 @@ class _Body:
 
     def __init__(self, trials: Sequence[Trial], way: Way, shown: Shown, taken: Sequence[str], *, short: bool) -> None:
         self.trials, self.trial, self.way, self.shown, self.short = trials, trials[0], way, shown, short
+        self.compiled = self.trial.implementation == COMPILED
         self.variables = variables(self.trial.weights, (*taken, *_LOOPED))
-        self.loop = Loop((*taken, *self.variables.values()))
+        self.loop = Loop((*taken, *self.variables.values()), turns=shown == "turns")
         self.all = ", ".join(self.variables.values())
         # What a gradient is called: it is handed over at once where nothing more is to be done with it.
         own = self.trial.reused or way.closure
@@ -102,13 +105,14 @@ class _Body:
         return self.way.maker.script(params, self.loop.options(options, defaults))
 
     def _begun(self, last: str) -> Iterator[str]:
-        """What follows on an optimizer: its mode, and its scheduler."""
+        """What follows on an optimizer: its mode, its scheduler, its compiled step."""
         if self.way.mode:
             yield "optimizer.train()"
-        if self.way.scheduled is None:
-            return
-        factors = self.loop.of("factors", [f"[{', '.join(self._factors(trial))}]" for trial in self.trials])
-        yield f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, {factors}{last})"
+        if self.way.scheduled is not None:
+            factors = self.loop.of("factors", [f"[{', '.join(self._factors(trial))}]" for trial in self.trials])
+            yield f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, {factors}{last})"
+        if self.compiled:
+            yield f"compiled = torch.compile(optimizer.step, backend={_BACKENDS.get(self.shown, repr('eager'))})"
 
     def _factors(self, trial: Trial) -> Iterator[str]:
         """What LambdaLR multiplies the first learning rate of each group by."""
@@ -141,10 +145,11 @@ class _Body:
             missing = any(step.get(name) is None for step in trial.gradients for name in self.variables)
             unless = "None if {} is None else " if missing else ""
             statements += [f"old_{p}.grad = {unless.format(g)}1 - 3 * {g}" for p, g in self._both()]
-        statements.append(f"optimizer.step({'closure' if self.way.closure else ''})")
+        statements.append(f"{'compiled' if self.compiled else 'optimizer.step'}({'closure' if self.way.closure else ''})")
         if self.way.scheduled:
             statements.append("scheduler.step()")
-        statements.append(f"print({', '.join(_SHOWN[self.shown].format(p) for p in self.variables.values())})")
+        shown = _SHOWN.get(self.shown, "{}.tolist()")
+        statements.append(self.loop.shown(", ".join(shown.format(p) for p in self.variables.values())))
         if old:
             statements.append("old.step()")
         yield from one_line(f"for {target} in {given}:", statements)

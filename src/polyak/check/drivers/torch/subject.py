@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from polyak.check.drivers.running import Followed, Running, followed
+from polyak.check.drivers.torch.compiled import COMPILED
 from polyak.check.drivers.torch.making import SWITCHES, Class, Maker, Optimizer, Params, maker
 from polyak.check.drivers.torch.running import Way, asked, begun, generators, undisturbed
 from polyak.check.drivers.torch.script import program
@@ -53,7 +54,7 @@ class Torch(Followed):
 
     def _followed(self, *trials: Trial) -> tuple[Trajectory, ...]:
         with undisturbed():
-            return followed(*(Running(trial, begun(self._way(trial), trial)) for trial in trials))
+            return followed(Running(trial, begun(self._way(trial), trial)) for trial in trials)
 
     def _way(self, trial: Trial) -> Way:
         """Names that are not asked for are given where they may be needed: to load a state by them."""
@@ -95,7 +96,6 @@ def _tried(made: Maker) -> Torch:
     if wrong:
         raise wrong
     present = [name for name in SWITCHES if name in made.defaults]
-    implementations = ["loop", *present] if present else []
     return Torch(
         way,
         names,
@@ -103,7 +103,7 @@ def _tried(made: Maker) -> Torch:
         made.options,
         made.defaults,
         rate=next((name for name in ("lr", "learning_rate") if name in made.defaults), None),
-        implementations=tuple(name for name in implementations if not _refused(way, np.float32, name)),
+        implementations=("loop", *(name for name in present if not _refused(way, np.float32, name)), COMPILED),
         double=not _refused(way, np.float64),
         closure=way.closure,
         documentation="\n".join(text for text in (cls.__doc__, cls.__init__.__doc__) if text),
@@ -155,7 +155,7 @@ def _refused(way: Way, dtype: type, implementation: str = "") -> Refused | None:
 
 def _run(way: Way, trial: Trial) -> tuple[Trajectory, ...]:
     with undisturbed():
-        return followed(Running(trial, begun(way, trial)))
+        return followed([Running(trial, begun(way, trial))])
 
 
 def _draws(way: Way) -> bool:
