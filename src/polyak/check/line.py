@@ -78,6 +78,8 @@ def _name(identity: Identity) -> str:
             name = "sign of a mean of gradient and velocity (Lion)"
         case "sign":
             name = f"sign of a {'Nesterov ' if identity.nesterov else ''}momentum" if remembers else "sign of the gradient"
+        case "normalised" if not remembers and identity.learning_rate is None:
+            name = f"normalised over {_OVER[identity.over or 'tensor']}"
         case "normalised":
             name = f"{'momentum' if remembers else 'gradient'} normalised over {_OVER[identity.over or 'tensor']}"
         case "adaptive":
@@ -85,7 +87,7 @@ def _name(identity: Identity) -> str:
         case "orthogonalised" if not remembers and identity.learning_rate is None:  # what of past gradients was not told
             name = "orthogonalised"
         case "orthogonalised":
-            name = f"{'momentum' if remembers else 'gradient'}, orthogonalised"
+            name = f"{'Nesterov ' if identity.nesterov else ''}{'momentum' if remembers else 'gradient'}, orthogonalised"
         case "unknown":
             properties = [
                 *(["linear"] if identity.linear else ["not linear"] if identity.linear is False else []),
@@ -113,7 +115,9 @@ def _parts(identity: Identity) -> Iterator[str]:
     if identity.squares:
         b2 = _fraction(identity.squares.value)
         yield "squares added up" if identity.squares.agrees(1) else f"squares remembered with {b2}"
-    if identity.learning_rate:
+    if rough := _rough(identity):
+        yield f"steps of about {rough}"
+    elif identity.learning_rate:
         yield f"lr = {_amount(identity.learning_rate.value)}"
     if identity.dampening and not identity.dampening.agrees(0):
         if _averages(identity):
@@ -133,6 +137,12 @@ def _parts(identity: Identity) -> Iterator[str]:
         norm, over = identity.clip
         c = _amount(norm.value)
         yield f"gradients cut off at {c}" if over == "element" else f"gradients scaled down to a norm of {c} over {_OVER[over]}"
+
+
+def _rough(identity: Identity) -> str | None:
+    """The size of steps that tell no learning rate: a polynomial leaves singular values some way from 1."""
+    rate = identity.learning_rate
+    return f"{rate.value:.1e}" if identity.kind == "orthogonalised" and rate and rate.error > 0.01 * rate.value else None
 
 
 def _averages(identity: Identity) -> bool:
@@ -161,7 +171,8 @@ def _entering(identity: Identity) -> tuple[list[str], str]:
 
 def _steps(identity: Identity, x: str) -> Iterator[str]:
     """The lines of the velocities and of the weight."""
-    lr = _short(identity.learning_rate.value) if identity.learning_rate else "lr"
+    rough = _rough(identity)
+    lr = _short(identity.learning_rate.value) if identity.learning_rate and not rough else "lr"
     momenta = [_short(m.value) for m in identity.momenta]
     decay = _beside(identity, lr)
     if identity.kind == "descent":
@@ -186,7 +197,7 @@ def _steps(identity: Identity, x: str) -> Iterator[str]:
     elif identity.kind == "linear":
         yield from _of_system(identity, x, decay)
     else:
-        yield from _of_direction(identity, x, lr, decay)
+        yield from _of_direction(identity, x, rough or lr, decay)
 
 
 def _of_system(identity: Identity, x: str, decay: str) -> Iterator[str]:
@@ -256,7 +267,7 @@ def _beside(identity: Identity, lr: str) -> str:
 def _fraction(value: float) -> str:
     """A number in [0, 1), with as many digits as tell it from 1."""
     away = abs(1 - value)
-    digits = 4 if away >= 1e-3 or away == 0 else min(1 - int(np.floor(np.log10(away))), 12)
+    digits = 4 if away >= 0.999e-3 or away == 0 else min(1 - int(np.floor(np.log10(away))), 12)
     return f"{value:.{digits}f}" if abs(value) >= 1e-3 or value == 0 else _small(value)
 
 

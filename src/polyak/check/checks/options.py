@@ -4,11 +4,13 @@ from typing import Any
 
 from polyak.check.checks import regimes
 from polyak.check.checks.measures import attempt, incomparable, not_applicable, outcome, short, small, with_options
-from polyak.check.checks.searching import Search
-from polyak.check.checks.values import variations
+from polyak.check.checks.searching import Effect, Search
+from polyak.check.checks.values import is_number, variations
 from polyak.check.finding import Finding, Outcome
 from polyak.check.identity import Identity
 from polyak.check.trial import Subject
+
+_LARGE = 1e-3
 
 _CHECK = "every option has an effect"
 
@@ -34,8 +36,10 @@ def options(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (
                 case "none" if search.closed:
                     said = f"{what} changed nothing, and may count with another {' or '.join(search.closed)}"
                     notes.append(f"{said}, of which no other value is known: not told.")
-                case "none":
-                    without.append(_finding(subject, name, what, values))
+                case "none" | "rounding" as effect if effect == "none" or _is_large(value):
+                    without.append(_finding(subject, name, what, values, effect))
+                case "rounding":
+                    notes.append(f"{what} changes the weights by some last digits at most, which may be all that it is for.")
                 case "average":
                     notes.append(f"{what} counts in an average of the weights that is kept, and in no weight.")
                 case "gradients":
@@ -50,16 +54,24 @@ def options(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (
     return outcome(_CHECK, evidence, without, notes)
 
 
-def _finding(subject: Subject, name: str, what: str, values: list[Any]) -> Finding:
+def _is_large(value: Any) -> bool:
+    """Whether an option is a number, or has only such, of which more than rounding is expected, as of an epsilon it is not."""
+    if isinstance(value, tuple | list):
+        return all(map(_is_large, value))
+    return not is_number(value) or abs(value) >= _LARGE
+
+
+def _finding(subject: Subject, name: str, what: str, values: list[Any], effect: Effect) -> Finding:
     """With the same few steps with another value and in the given setting."""
     plain = small(subject, 3)
     taken = [value for value in values if attempt(subject, with_options(plain, {name: value})) is not None]
     other = taken[0] if taken else values[0]
     given = subject.defaults[name]
+    but, bits = (" but last digits", " to within rounding") if effect == "rounding" else ("", " bits")
     return Finding(
         "option-without-effect",
-        f"{what} changes nothing: with {name}={short(given)} and with {name}={short(other)} the weights are the same bits, "
-        f"and so they are with the other values and in the other settings that were tried.",
+        f"{what} changes nothing{but}: with {name}={short(given)} and with {name}={short(other)} the weights are the "
+        f"same{bits}, and so they are with the other values and in the other settings that were tried.",
         (with_options(plain, {name: other}), plain),
         name,
     )

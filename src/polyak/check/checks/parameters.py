@@ -145,6 +145,8 @@ def _sums(subject: Subject, trial: Trial, *, own: bool = False) -> bool:
     still, *came = (subject.run(each) for each in (scaled(trial, 0), trial, scaled(trial, 2), *halves))
     for name in trial.weights:
         whole, double, even, odd = (each.after[name].astype(np.float64) - still.after[name] for each in came)
+        if not whole.any():  # nothing was seen
+            return False
         # Of weights in float32 and steps of a thousandth, that much is rounding.
         least = 1e-3 * np.abs(whole).max()
         others = even.reshape(len(even), -1)[:, 1::2] if own else np.zeros(1)

@@ -8,12 +8,12 @@ from typing import Any, Literal
 import numpy as np
 
 from polyak.check.checks import regimes
-from polyak.check.checks.measures import attempt, same, with_options
+from polyak.check.checks.measures import attempt, is_more_than_rounding, same, with_options
 from polyak.check.checks.values import drawn, few, off, opening, pairs, smaller, words
 from polyak.check.trial import Array, Refused, Subject, Trajectory, Trial
 
-Effect = Literal["weights", "average", "gradients", "none", "refused"]
-"""What an option changes; "refused" if no other value was taken."""
+Effect = Literal["weights", "average", "gradients", "rounding", "none", "refused"]
+"""What an option changes; "rounding" if it is some last digits of the weights, "refused" if no other value was taken."""
 
 _Setting = dict[str, Any]
 _Planned = tuple[Subject, Trial, _Setting, Sequence[Any]]
@@ -39,7 +39,7 @@ class Search:
 
     def effect(self, name: str, values: Sequence[Any]) -> Effect:
         """What an option changes."""
-        taken = False
+        taken = rounded = False
         for subject, trial, setting, tried in self._plan(name, values):
             of = {**self.subject.defaults, **setting}[name]
             for value in (value for value in tried if value != of):
@@ -53,13 +53,18 @@ class Search:
                         return "weights"  # it decides whether these steps are taken or refused
                     continue
                 taken = True
-                if not same(base, varied):
+                if any(is_more_than_rounding(base.after[name], w) for name, w in varied.after.items()):
                     return "weights"
+                if not same(base, varied):
+                    if not self.subject.double:  # of float32, an option of little effect has no other
+                        return "weights"
+                    rounded = True
+                    continue
                 if trial is self.uneven and _average_differs(base, varied):  # where gradients are not along the weights
                     return "average"
                 if _left_differ(base, varied):
                     return "gradients"
-        return "none" if taken else "refused"
+        return "rounding" if rounded else "none" if taken else "refused"
 
     @cached_property
     def closed(self) -> list[str]:

@@ -11,7 +11,7 @@ from polyak.check.identification.rate import Rate, learning_rate, other, rate_of
 from polyak.check.identification.recurrence import STEPS as TRAINING
 from polyak.check.identification.recurrence import Recurrence, follows
 from polyak.check.identification.start import Start, started
-from polyak.check.identification.system import fitted
+from polyak.check.identification.system import System, fitted
 from polyak.check.identity import Identity, Number
 from polyak.check.trial import Array, Subject
 
@@ -81,7 +81,8 @@ def identified(subject: Subject, probes: Probes) -> Identity:
 def _other(subject: Subject, probes: Probes, known: Identity) -> Identity:
     """An optimizer without an answer to gradients, or with another at each step."""
     kind, coefficient = beside(subject, probes)
-    known = replace(known, decay=kind, weight_decay=coefficient)
+    # The loss that a closure computes is 0 from weights that are held at 0, and what depends on it is not seen.
+    known = replace(known, decay=kind, weight_decay=coefficient, linear=None if subject.closure else known.linear)
     if probes.operator.any():
         some = "; ".join(
             f"at step {k}: {', '.join(f'{x:.3g}' for x in probes.operator[k : k + 4, k])} ..." for k in (0, 1, 2, STEPS // 2)
@@ -100,9 +101,17 @@ def _systems(subject: Subject, probes: Probes, sign: int) -> tuple[Named, ...]:
     found = named(system, *short, 2 * probes.eps) if system else ()
     if system is None or (len(system.poles) > 1 and (not found or found[0].vague > max(_VAGUE, 4e3 * probes.eps))):
         response, noise = longer(subject, probes, _LONG)
-        system = fitted(sign * response, noise) or system
-        found = (named(system, sign * response, noise, 2 * probes.eps) if system else ()) or found
+        long = fitted(sign * response, noise)
+        if long and not (system and _is_rounding(long, len(system.poles), 1e3 * probes.eps)):
+            system = long
+            found = named(system, sign * response, noise, 2 * probes.eps) or found
     return found or (unnamed(system) if system else ())
+
+
+def _is_rounding(system: System, count: int, share: float) -> bool:
+    """Whether of more than so many poles one has next to nothing of the response: a pole of its rounding."""
+    residues = np.abs(system.residues)
+    return len(residues) > count and bool(residues.min() <= share * residues.max())
 
 
 def _rated(subject: Subject, probes: Probes, found: Named, sign: int) -> tuple[Start, Rate]:

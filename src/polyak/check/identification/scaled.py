@@ -14,6 +14,7 @@ from polyak.check.identification.adaptive import adaptive
 from polyak.check.identification.flips import DIAGONALS, SIZE, dtype, past
 from polyak.check.identification.normalised import normalised
 from polyak.check.identification.pull import pull
+from polyak.check.identification.rate import rate_of
 from polyak.check.identification.signs import one_velocity, sums
 from polyak.check.identity import Identity, Number
 from polyak.check.trial import Array, Subject, Trial
@@ -225,13 +226,22 @@ def _orthogonalised(subject: Subject, common: Mapping[str, Any]) -> Identity | N
             return None
         sizes[shape, held] = Number(float(values.max() + values.min()) / 2, float(np.ptp(values)) / 2)
     kind, coefficient, doubts = pull(subject, DIAGONALS)
+    option = rate_of(subject)
     square, tall = sizes[(4, 4), True], sizes[(8, 4), True]
     if abs(tall.value - square.value) > 0.1 * square.value:
         doubts = (*doubts, f"Steps of matrices twice as tall as wide are {tall.value / square.value:.2g} times as large.")
+    rate = square
+    if option and square.agrees(option):
+        # A polynomial leaves singular values some way from 1, so that steps tell it no better.
+        rate = Number(option, 0.0)
+        doubts = (
+            *doubts,
+            f"Singular values of steps are {square.value:.2g}, to within {square.error:.1g}; lr is the option's.",
+        )
     return Identity(
         "orthogonalised",
         time_invariant=True,
-        learning_rate=square,
+        learning_rate=rate,
         momenta=() if velocity.momentum is None else (velocity.momentum,),
         nesterov=velocity.kind == "nesterov",
         nu=velocity.share if velocity.kind == "apart" else None,
