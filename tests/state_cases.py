@@ -44,6 +44,13 @@ ELSEWHERE = {
 }
 
 
+def origins(case):
+    """For each framework of a case the one whose half it goes on with: another one in each case, until all pairs have met."""
+    taking = [framework for framework in FRAMEWORKS if takes_part(framework, case)]
+    shift = 1 + list(CASES).index(case) % (len(taking) - 1)
+    return {target: taking[i - shift] for i, target in enumerate(taking)}
+
+
 def takes_part(framework, case):
     """polyak.numpy has float32 and float64; PyTorch leaves schedules to its schedulers."""
     return {"bfloat16": framework != "numpy", "schedule": framework != "torch"}.get(case, True)

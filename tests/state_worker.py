@@ -1,7 +1,7 @@
 """One framework's part of the proof that state moves: `python state_worker.py FRAMEWORK FOLDER`.
 
-For each case it makes 50 steps, saves, and makes 50 more: the run that is not interrupted. Then, for each other framework, it
-loads what that one saved and makes the last 50 steps from there. The weights and slots of all of these are written to FOLDER.
+For each case it makes 50 steps, saves, and makes 50 more: the run that is not interrupted. Then it loads what another framework
+saved and makes the last 50 steps from there. The weights and slots of all of these are written to FOLDER.
 """
 
 import os
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from polyak.state.contents import KNOWN
-from state_cases import CASES, ELSEWHERE, FRAMEWORKS, SHAPES, takes_part
+from state_cases import CASES, ELSEWHERE, FRAMEWORKS, SHAPES, origins, takes_part
 
 FRAMEWORK, FOLDER = sys.argv[1], Path(sys.argv[2])
 HALF, WHOLE = 50, 100
@@ -194,6 +194,4 @@ if __name__ == "__main__":
         whole_run(case, method, dtype, options)
     wait_for_the_others()
     for case, (method, dtype, options) in own.items():
-        for origin in FRAMEWORKS:
-            if origin != FRAMEWORK and takes_part(origin, case):
-                second_half(case, method, dtype, options, origin)
+        second_half(case, method, dtype, options, origins(case)[FRAMEWORK])
