@@ -60,6 +60,7 @@ def _name(case: Case, row: int, element: int) -> str:
     raise IndexError(element)
 
 
+@cache
 def in_float64(case: Case) -> Array:
     """The last state of a case by the rule in float64, from the float32 gradients and hyperparameters."""
     update = case.update

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -48,7 +48,7 @@ class Result:
     """What one framework computed.
 
     Attributes:
-        digests: A number for the state after each step, (cases, steps), uint64.
+        digests: A number for the state after each step, (cases, steps), uint64; 0 where it was not made.
         last: The last state of each case, (1 + slots, elements), float32.
     """
 
@@ -65,12 +65,13 @@ def missing(framework: str) -> list[str]:
     return [module for module in _NEEDED.get(framework, ()) if find_spec(module) is None]
 
 
-def run(frameworks: Sequence[str], done: Callable[[str], None]) -> dict[str, Result | WorkerFailed]:
+def run(frameworks: Sequence[str], done: Callable[[str], None], steps: Sequence[int] = ()) -> dict[str, Result | WorkerFailed]:
     """Run all cases in each framework, as many frameworks at a time as there are processors.
 
     Args:
         frameworks: Keys of `TITLES`.
         done: Called with each as it ends.
+        steps: How many steps to make of each case, if not all.
 
     Returns:
         The results in the order of `frameworks`, or why one failed.
@@ -80,7 +81,7 @@ def run(frameworks: Sequence[str], done: Callable[[str], None]) -> dict[str, Res
     def one(framework: str, folder: str) -> Result | WorkerFailed:
         file = Path(folder) / f"{framework}.npz"
         try:
-            return _read(_work(framework, file, running))
+            return _read(_work(framework, file, running, dict(enumerate(steps))))
         except WorkerFailed as failed:
             return failed
         finally:
@@ -102,17 +103,18 @@ def state_after(framework: str, case: int, steps: int) -> Array:
     """The state of one case after so many steps, computed anew."""
     with tempfile.TemporaryDirectory(prefix="polyak-bits-") as folder:
         file = Path(folder) / "state.npz"
-        _work(framework, file, set(), str(case), str(steps))
+        _work(framework, file, set(), {case: steps})
         with np.load(file) as arrays:
             state: Array = arrays[str(case)]
             return state
 
 
-def _work(framework: str, file: Path, running: set["subprocess.Popen[str]"], *one: str) -> Path:
+def _work(framework: str, file: Path, running: set["subprocess.Popen[str]"], steps: Mapping[int, int]) -> Path:
     environment = os.environ | _ENVIRONMENT
     if framework.startswith("keras-"):
         environment["KERAS_BACKEND"] = framework.removeprefix("keras-")
-    words = [sys.executable, "-m", "polyak.bits.worker", framework, str(file), *one]
+    some = (f"{case}:{count}" for case, count in steps.items())
+    words = [sys.executable, "-m", "polyak.bits.worker", framework, str(file), *some]
     with subprocess.Popen(  # noqa: S603  (our own module)
         words, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
