@@ -68,7 +68,10 @@ def begin(folder, options, full_at=None):
         write, checkpoints.write = checkpoints.write, save
     folder.mkdir()
     with Interruption() as interruption:
-        return run(Options(task="tiny", batch_size=32, **options), folder, interruption).code
+        code = run(Options(task="tiny", batch_size=32, **options), folder, interruption).code
+    # Keras would import it on every backend, and take longer for that than for all the rest.
+    assert options["backend"] == "tensorflow" or "tensorflow" not in sys.modules
+    return code
 
 
 def go_on(folder, changes):

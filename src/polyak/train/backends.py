@@ -4,6 +4,8 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 
 # backend -> the module that it needs. The extra of the package has the name of the backend.
@@ -85,3 +87,23 @@ def use(backend: str) -> None:
         import torch
 
         torch.use_deterministic_algorithms(True)
+
+
+@contextmanager
+def without_tensorflow() -> Iterator[None]:
+    """Within this context Keras does not import TensorFlow, which takes it longer than all else that a short run does.
+
+    On every backend it seeds TensorFlow, and looks for its types in what it saves, where that is installed. In a process that
+    has not imported it there is nothing to seed and nothing to find.
+    """
+    from keras.src.utils.module_utils import tensorflow
+
+    if "tensorflow" in sys.modules:
+        yield
+        return
+    known = tensorflow._available
+    tensorflow._available = False
+    try:
+        yield
+    finally:
+        tensorflow._available = known

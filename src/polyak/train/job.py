@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from polyak.train.backends import BACKENDS
+from polyak.train.backends import BACKENDS, without_tensorflow
 from polyak.train.folder import replace
-from polyak.train.optimizers import build_optimizer
+from polyak.train.optimizers import build_optimizer, made_with
 from polyak.train.options import USUAL_BATCH, Options
 from polyak.train.position import Length, Position
-from polyak.train.tasks import Batched, Source, find, model
+from polyak.train.tasks import Batched, Source, find, is_code, model
 from polyak.train.tasks.task import Model
 from polyak.train.watch import BadGradient, Stopped, Watch
 
@@ -34,7 +34,9 @@ class Job:
     def __init__(self, options: Options) -> None:
         import keras
 
-        keras.utils.set_random_seed(options.seed)  # Python, NumPy and the backend
+        # Python, NumPy and the backend; and TensorFlow, whose data a person's own code may shuffle on every backend.
+        with nullcontext() if is_code(options.task) else without_tensorflow():
+            keras.utils.set_random_seed(options.seed)
         self.task = find(options.task, target=options.target, validation=options.validation, seed=options.seed)
         train = self.task.train
         if isinstance(train, Batched):
@@ -197,7 +199,7 @@ class Job:
 
     def save(self, path: Path) -> None:
         """The model with its optimizer's state. `import polyak.keras`, then `keras.models.load_model` reads it."""
-        with self.averaged():
+        with self.averaged(), without_tensorflow():
             replace(path, self.model.save)
 
     def environment(self) -> dict[str, Any]:
@@ -216,7 +218,7 @@ class Job:
             "unit": self.length.unit,
             "model": self.model_name,
             "parameters": self.model.count_params(),
-            "optimizer": {"class": type(self.optimizer).__name__, **self.optimizer.get_config()},
+            "optimizer": made_with(self.optimizer),
             "steps_per_epoch": self.steps_per_epoch,
             "backend": self.options.backend,
             "versions": {"python": platform.python_version(), **packages, self.options.backend: backend.__version__},

@@ -8,7 +8,7 @@ from polyak.train.tasks import digits, mnist1d, moons
 from polyak.train.tasks.task import Arrays, Batched, Model, Source, Task, TaskError
 from polyak.train.words import unknown
 
-__all__ = ["BUILT_IN", "Arrays", "Batched", "Source", "Task", "TaskError", "find", "model"]
+__all__ = ["BUILT_IN", "Arrays", "Batched", "Source", "Task", "TaskError", "find", "is_code", "model"]
 
 BUILT_IN: dict[str, Callable[[float, int], Task]] = {
     "digits": lambda _validation, _seed: digits.digits(),
@@ -40,10 +40,10 @@ def find(name: str, *, target: str | None = None, validation: float = 0.2, seed:
         raise TaskError(f"--target names a column of a table, and {name} is none: leave it out.")
     if name in BUILT_IN:
         return BUILT_IN[name](validation, seed)
-    module, colon, function = name.partition(":")
-    if colon and not path.exists() and suffix not in (*TABLES, ".npz"):
+    if is_code(name):
         from polyak.train.tasks.code import code
 
+        module, _, function = name.partition(":")
         return code(module, function, validation, seed)
     if not path.exists():
         raise TaskError(missing(name))
@@ -66,6 +66,12 @@ def find(name: str, *, target: str | None = None, validation: float = 0.2, seed:
 
 
 TABLES = (".csv", ".tsv", ".parquet", ".pq")
+
+
+def is_code(name: str) -> bool:
+    """Whether the task is what a function of a person's own returns."""
+    path = Path(name)
+    return ":" in name and name not in BUILT_IN and not path.exists() and path.suffix.lower() not in (*TABLES, ".npz")
 
 
 def missing(name: str) -> str:
