@@ -1,5 +1,7 @@
 """What looks at all gradients: the bound of their norm, and the guard against those that are not finite."""
 
+from itertools import product
+
 import keras
 import numpy as np
 import pytest
@@ -35,28 +37,27 @@ def trained(optimizer, gradients, mode):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("clip", [{}, {"global_clipnorm": 1.0}], ids=["", "clip"])
-@pytest.mark.parametrize("number", [np.nan, -np.inf])
-def test_a_step_that_is_not_finite_changes_nothing(number, clip, mode):
+def test_a_step_that_is_not_finite_changes_nothing(clip, mode):
     optimizer = AggMo(0.1, (0.0, 0.9), finite="skip", **clip, **OPTIONS)
     ws = variables()
     step = stepper(optimizer, ws, mode)
     for grads in GRADIENTS[:3]:
         step(grads)
     before = state_of(optimizer, ws)
-    for grads in (with_one(number), with_one(number, which=0)):
-        step(grads)
+    for number, which in product((np.nan, -np.inf), (1, 0)):
+        step(with_one(number, which))
         for ours, theirs in zip(state_of(optimizer, ws), before, strict=True):
             np.testing.assert_array_equal(ours, theirs)
-    assert optimizer.skipped == 2
-    assert int(optimizer.iterations) == 5
+    assert optimizer.skipped == 4
+    assert int(optimizer.iterations) == 7
     for grads in GRADIENTS[3:]:
         step(grads)
-    # As if these two had not been, to the last bit; nor does the guard change one.
+    # As if these had not been, to the last bit; nor does the guard change one.
     for ours, theirs in zip(
         state_of(optimizer, ws), trained(AggMo(0.1, (0.0, 0.9), **clip, **OPTIONS), GRADIENTS, mode), strict=True
     ):
         np.testing.assert_array_equal(ours, theirs)
-    assert optimizer.skipped == 2
+    assert optimizer.skipped == 4
 
 
 @pytest.mark.parametrize("clip", [{}, {"global_clipnorm": 1.0}], ids=["", "clip"])
