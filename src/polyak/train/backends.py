@@ -4,9 +4,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
+from typing import Any
 
 # backend -> the module that it needs. The extra of the package has the name of the backend.
 BACKENDS = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
@@ -89,21 +88,14 @@ def use(backend: str) -> None:
         torch.use_deterministic_algorithms(True)
 
 
-@contextmanager
-def without_tensorflow() -> Iterator[None]:
-    """Within this context Keras does not import TensorFlow, which takes it longer than all else that a short run does.
+def leave_tensorflow_out() -> None:
+    """Keep Keras from importing TensorFlow on another backend, which takes it longer than all else that a short run does.
 
-    On every backend it seeds TensorFlow, and looks for its types in what it saves, where that is installed. In a process that
-    has not imported it there is nothing to seed and nothing to find.
+    Where it is installed Keras seeds it, and looks for its types in what it saves, on every backend. In a process that has not
+    imported it there is nothing to seed and nothing to find. A person's own code may: its data may be shuffled by tf.data.
     """
-    from keras.src.utils.module_utils import tensorflow
+    from keras.src.utils import module_utils
 
-    if "tensorflow" in sys.modules:
-        yield
-        return
-    known = tensorflow._available
-    tensorflow._available = False
-    try:
-        yield
-    finally:
-        tensorflow._available = known
+    lazy: Any = getattr(module_utils, "tensorflow", None)
+    if "tensorflow" not in sys.modules and hasattr(lazy, "_available"):  # else it is imported, and all goes on as well
+        lazy._available = False

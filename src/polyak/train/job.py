@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from polyak.train.backends import BACKENDS, without_tensorflow
+from polyak.train.backends import BACKENDS, leave_tensorflow_out
 from polyak.train.folder import replace
-from polyak.train.optimizers import build_optimizer, made_with
+from polyak.train.optimizers import build_optimizer
 from polyak.train.options import USUAL_BATCH, Options
 from polyak.train.position import Length, Position
 from polyak.train.tasks import Batched, Source, find, is_code, model
@@ -34,9 +34,9 @@ class Job:
     def __init__(self, options: Options) -> None:
         import keras
 
-        # Python, NumPy and the backend; and TensorFlow, whose data a person's own code may shuffle on every backend.
-        with nullcontext() if is_code(options.task) else without_tensorflow():
-            keras.utils.set_random_seed(options.seed)
+        if options.backend != "tensorflow" and not is_code(options.task):
+            leave_tensorflow_out()
+        keras.utils.set_random_seed(options.seed)  # Python, NumPy and the backend
         self.task = find(options.task, target=options.target, validation=options.validation, seed=options.seed)
         train = self.task.train
         if isinstance(train, Batched):
@@ -199,7 +199,7 @@ class Job:
 
     def save(self, path: Path) -> None:
         """The model with its optimizer's state. `import polyak.keras`, then `keras.models.load_model` reads it."""
-        with self.averaged(), without_tensorflow():
+        with self.averaged():
             replace(path, self.model.save)
 
     def environment(self) -> dict[str, Any]:
@@ -218,7 +218,7 @@ class Job:
             "unit": self.length.unit,
             "model": self.model_name,
             "parameters": self.model.count_params(),
-            "optimizer": made_with(self.optimizer),
+            "optimizer": {"class": type(self.optimizer).__name__, **self.optimizer.get_config()},
             "steps_per_epoch": self.steps_per_epoch,
             "backend": self.options.backend,
             "versions": {"python": platform.python_version(), **packages, self.options.backend: backend.__version__},

@@ -14,7 +14,6 @@ from polyak.groups import Groups
 from polyak.methods import METHODS, MUON_METHOD, Check, Method
 from polyak.schedules.lines import OneCycle
 from polyak.schedules.schedule import checked_steps
-from polyak.train.backends import without_tensorflow
 from polyak.train.schedules import Length, made, number_or_schedule
 from polyak.train.settings import call, is_call
 from polyak.train.words import choice, unknown
@@ -237,9 +236,3 @@ def _check_others(written: str, length: Length | None) -> None:
         checked(other.name, other.kwargs, length)
     except (TypeError, ValueError) as error:
         raise type(error)(f"others={written}: {error}") from None
-
-
-def made_with(optimizer: Any) -> dict[str, Any]:
-    """The class of an optimizer and all that it was made with."""
-    with without_tensorflow():
-        return {"class": type(optimizer).__name__, **optimizer.get_config()}

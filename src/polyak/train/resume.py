@@ -14,7 +14,7 @@ from polyak.train.display import say
 from polyak.train.folder import locked, write_json
 from polyak.train.interrupt import Interruption
 from polyak.train.job import Job
-from polyak.train.optimizers import build_optimizer, made_with
+from polyak.train.optimizers import build_optimizer
 from polyak.train.options import Options
 from polyak.train.position import Position
 from polyak.train.recording import Recording
@@ -147,7 +147,7 @@ def shortened(value: Any) -> str:
 def _check_length(job: Job, before: Options) -> None:
     """Refuse another length where a schedule was made for the one that the run had."""
     then = build_optimizer(before, steps=before.epochs * job.steps_per_epoch, steps_per_epoch=job.steps_per_epoch)
-    if made_with(then) != made_with(job.optimizer):
+    if then.get_config() != job.optimizer.get_config():
         raise CannotResume(
             f"a schedule of this run goes by its length, {before.epochs} epochs, and its steps so far were made by that: "
             f"--epochs cannot change it. Begin a new run, or give the schedule a number of steps."

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from polyak.train.job import Job
 from polyak.train.metrics import Rows, digits32
-from polyak.train.optimizers import made_with
 from polyak.train.recording.events import Events
 from polyak.train.recording.often import automatic
 from polyak.train.recording.rows import NONE, OF_LAYER, OF_STEP, Values, effective_learning_rate, of_layer, of_layers
@@ -55,7 +54,7 @@ class Recording:
         self._job = job
         self._recorder = Recorder(job.optimizer, self.every)
         self._period = self._recorder.period
-        self._optimizer = made_with(job.optimizer)
+        self._optimizer = {"class": type(job.optimizer).__name__, **job.optimizer.get_config()}
         self._measured = [name for name in ("loss", job.task.main) if name]
         self._windows = {name: Window(was["windows"].get(name)) for name in self._measured}
         self._passed: list[Passed] = []
