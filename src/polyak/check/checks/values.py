@@ -11,9 +11,10 @@ import numpy as np
 
 HOW = re.compile(
     "foreach|fused|capturable|differentiable|^name$|jit_compile|loss_scale|seed|gradient_release|compress|check_numerics|"
-    "verbose|debug|^log_|^print_|bf16|kahan|merge_dims"
+    "verbose|debug|^log_|^print_|bf16|kahan|merge_dims|^exclude_"
 )
-"""Options of how a step is computed, what it is called, what is printed, and of dtypes and shapes that are not tried here."""
+"""Options of how a step is computed, what it is called, what is printed, and of dtypes, shapes and names of parameters that are
+not tried here."""
 
 # What may be given in place of None. Anything else that is None by default is something that cannot be guessed.
 _FOR_NONE: Mapping[str, tuple[Any, ...]] = {
