@@ -93,8 +93,10 @@ def test_same_bits_as_xla(name: str, options: Any) -> None:
     assert [arrays.w[0].tobytes()] + [v[0].tobytes() for v in arrays.v] == [np.asarray(a).tobytes() for a in (w, *slots)]
 
 
-@pytest.mark.parametrize("decay", DECAYS)
-@pytest.mark.parametrize("name", RULES)
+# What is written for a rule and for a decay is the same text in float32, where all of them are compared bit for bit.
+@pytest.mark.parametrize(
+    ("name", "decay"), [*((name, "coupled") for name in RULES), ("gradient", None), ("gradient", "decoupled")]
+)
 def test_float64_is_the_rule(name: str, decay: Any) -> None:
     update = pipeline(RULES[name], decay)
     arrays = Arrays([5, 3], len(update.rule.slots), "float64")

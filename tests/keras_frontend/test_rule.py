@@ -1,5 +1,6 @@
 """`polyak.keras.Momentum` computes the recursion that its options name, in every way of running it."""
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -33,39 +34,40 @@ OPTIONS = [
 ]
 
 
+def given(options, decay):
+    return {"momentum": 0.9} | options | ({"weight_decay": 0.01, "decay": decay} if decay else {})
+
+
+@cache
+def trained(number, mode):
+    """The weights after each step with the options of this number: a mode is compiled once for all tests of them."""
+    _, options, decay = OPTIONS[number].values
+    return run(Momentum(0.1, **given(options, decay)), START, GRADIENTS, mode)
+
+
 @pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize(("rule", "options", "decay"), OPTIONS)
-def test_recursion(rule, options, decay, mode):
-    decay_options = {"weight_decay": 0.01, "decay": decay} if decay else {}
-    optimizer = Momentum(0.1, **({"momentum": 0.9} | options | decay_options))
-    weights = run(optimizer, START, GRADIENTS, mode)
+@pytest.mark.parametrize("number", range(len(OPTIONS)), ids=[str(each.id) for each in OPTIONS])
+def test_recursion(number, mode):
+    rule, options, decay = OPTIONS[number].values
     expected, _ = textbook.train(
         rule, START.astype(float), GRADIENTS.astype(float), lr=0.1, m=0.9, d=options.get("dampening", 0), wd=0.01, decay=decay
     )
     # 20 float32 steps on weights of up to 10: each rounds by 5e-7 at most, and 0.9 and 0.1 are off by 3e-8 of themselves.
-    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    np.testing.assert_allclose(trained(number, mode), expected, atol=1e-5)
+    if BACKEND != "torch":  # not compiled: its operations round one by one
+        np.testing.assert_array_equal(trained(number, mode), trained(number, MODES[0]))
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="not compiled: its operations round one by one")
-@pytest.mark.parametrize(("rule", "options", "decay"), OPTIONS)
-def test_compiled_or_not_the_bits_are_the_same(rule, options, decay):  # noqa: ARG001  (rule is in the test's name)
-    decay_options = {"weight_decay": 0.01, "decay": decay} if decay else {}
-    runs = [run(Momentum(0.1, **({"momentum": 0.9} | options | decay_options)), START, GRADIENTS, mode) for mode in MODES]
-    for other in runs[1:]:
-        np.testing.assert_array_equal(runs[0], other)
-
-
-@pytest.mark.parametrize(("rule", "options", "decay"), OPTIONS)
-def test_one_variable_alone_is_updated_as_among_all(rule, options, decay):  # noqa: ARG001  (rule is in the test's name)
+@pytest.mark.parametrize("number", range(len(OPTIONS)), ids=[str(each.id) for each in OPTIONS])
+def test_one_variable_alone_is_updated_as_among_all(number):
     """`update_step`, by which Keras and tf.distribute go variable by variable."""
-    decay_options = {"weight_decay": 0.01, "decay": decay} if decay else {}
-    all_options = {"momentum": 0.9} | options | decay_options
+    _, options, decay = OPTIONS[number].values
     w = variable(START)
-    optimizer = Momentum(0.1, **all_options)
+    optimizer = Momentum(0.1, **given(options, decay))
     optimizer.build([w])
     for g in GRADIENTS:
         optimizer.update_step(ops.convert_to_tensor(g), w, optimizer.learning_rate)
-    np.testing.assert_array_equal(numpy(w), run(Momentum(0.1, **all_options), START, GRADIENTS)[-1])
+    np.testing.assert_array_equal(numpy(w), trained(number, MODES[0])[-1])
 
 
 def test_momentum_0_keeps_nothing_in_memory():
