@@ -76,6 +76,7 @@ class Identity:
         dtype: Of the measurement: "float64" or "float32".
         noise: The level below which a step is rounding, relative to the largest.
         doubts: What could not be told, or was told by what the options say.
+        refused: Whether the optimizer refused to be measured.
     """
 
     kind: Kind
@@ -106,3 +107,4 @@ class Identity:
     dtype: str = "float32"
     noise: float = 0.0
     doubts: tuple[str, ...] = ()
+    refused: bool = False

@@ -24,6 +24,8 @@ _ROWS = ((0, 2), (1,), (0, 1))
 def shapes(subject: Subject, identity: Identity) -> Outcome:
     """Tensors without dimensions, with one element and without elements are served, and leave the others alone."""
     check = "unusual shapes"
+    if identity.refused:
+        return not_applicable(check, "It refuses tensors of usual shapes, too.")
     usual, _ = taken(subject, {"a": (3,)}, {"a": (2, 2)}, 3, dtype(subject))
     vectors = usual.weights["a"].ndim == 1
     one, none = (_ONE, _NONE) if vectors else (_ONE_MATRIX, _NO_MATRIX)

@@ -34,7 +34,7 @@ def identify(subject: Subject) -> Identity:
             return lasting(subject, _identified(subject))
     except Refused as refused:
         dtype = "float64" if subject.double else "float32"
-        return Identity("unknown", dtype=dtype, doubts=(f"It refused to be measured: {refused}",))
+        return Identity("unknown", dtype=dtype, doubts=(f"It refused to be measured: {refused}",), refused=True)
 
 
 def _identified(subject: Subject) -> Identity:
