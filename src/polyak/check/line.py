@@ -142,7 +142,11 @@ def _parts(identity: Identity) -> Iterator[str]:
 def _rough(identity: Identity) -> str | None:
     """The size of steps that tell no learning rate: a polynomial leaves singular values some way from 1."""
     rate = identity.learning_rate
-    return f"{rate.value:.1e}" if identity.kind == "orthogonalised" and rate and rate.error > 0.01 * rate.value else None
+    return (
+        _small(float(f"{rate.value:.1e}"))
+        if identity.kind == "orthogonalised" and rate and rate.error > 0.01 * rate.value
+        else None
+    )
 
 
 def _averages(identity: Identity) -> bool:

@@ -87,9 +87,11 @@ def same(one: Trajectory, other: Trajectory) -> bool:
     return all(np.array_equal(one.after[name], other.after[name], equal_nan=True) for name in one.after)
 
 
-def is_more_than_rounding(one: Array, other: Array) -> bool:
-    """Whether weights differ by more than some units in the last place of the largest. NaN is equal to NaN."""
-    allowed = 8 * float(np.finfo(one.dtype).eps) * np.abs(one.astype(np.float64)).max(initial=0.0, where=np.isfinite(one))
+def is_more_than_rounding(one: Array, other: Array, times: float = 1.0) -> bool:
+    """Whether weights differ by more than 8 units, so many times, in the last place of the largest. NaN is equal to NaN."""
+    allowed = (
+        8 * times * float(np.finfo(one.dtype).eps) * np.abs(one.astype(np.float64)).max(initial=0.0, where=np.isfinite(one))
+    )
     return not np.allclose(one.astype(np.float64), other.astype(np.float64), rtol=0.0, atol=float(allowed), equal_nan=True)
 
 

@@ -53,7 +53,8 @@ class Search:
                         return "weights"  # it decides whether these steps are taken or refused
                     continue
                 taken = True
-                if any(is_more_than_rounding(base.after[name], w) for name, w in varied.after.items()):
+                times = _times(of, value)
+                if any(is_more_than_rounding(base.after[name], w, times) for name, w in varied.after.items()):
                     return "weights"
                 if not same(base, varied):
                     if not self.subject.double:  # of float32, an option of little effect has no other
@@ -158,6 +159,12 @@ class Search:
             said = f"{refused} {said}"
         quoted = dict.fromkeys(re.findall(r"['\"`]([A-Za-z][\w-]*)['\"`]", said))
         return [word for word in [*quoted, None] if word != self.subject.defaults[name]]
+
+
+def _times(one: Any, other: Any) -> float:
+    """How many times as large as a number another one is: so many times as large is the rounding of what it multiplies."""
+    plain = all(isinstance(x, int | float) for x in (one, other))
+    return max(1.0, abs(other / one)) if plain and one else 1.0
 
 
 def _average_differs(one: Trajectory, other: Trajectory) -> bool:
