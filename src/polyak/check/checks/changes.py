@@ -19,7 +19,7 @@ from polyak.check.checks.measures import (
 )
 from polyak.check.finding import Finding, Outcome
 from polyak.check.identity import Identity
-from polyak.check.trial import Refused, Subject, Trial
+from polyak.check.trial import Refused, Subject, Trajectory, Trial
 
 _STEPS, _LONG, _AT = 5, 14, 2
 """Of a short trial, of a long one, and the one before which something is changed."""
@@ -39,6 +39,7 @@ def changes(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (
     notes: list[str] = []
     seen: list[str] = []
     every = subject.implementations or ("",)
+    unchanged: dict[tuple[str, str], list[Trajectory]] = {}  # compiled steps take long, and options have these in common
     for option, setting, value in _changes(subject):
         ignoring: list[tuple[str, tuple[Trial, Trial]]] = []
         for implementation in every:
@@ -46,7 +47,7 @@ def changes(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (
             plain = [with_options(each, setting) for each in _trials(subject)]
             pairs = [_pair(replace(each, implementation=implementation), option, value) for each in plain]
             try:
-                late = _delay(subject, pairs)
+                late = _delay(subject, pairs, unchanged.setdefault((implementation, repr(setting)), []))
             except Refused as refused:
                 notes.append(f"{option} cannot be changed in use{where}: {refused}")
                 continue
@@ -160,13 +161,18 @@ def _in_float32(pair: tuple[Trial, Trial]) -> tuple[Trial, Trial]:
     return one, other
 
 
-def _delay(subject: Subject, pairs: Iterable[tuple[Trial, Trial]]) -> int | None:
+def _delay(subject: Subject, pairs: Iterable[tuple[Trial, Trial]], unchanged: list[Trajectory] | None = None) -> int | None:
     """How many steps after a change the weights differ from those without; None where they don't in any of the trials.
 
     A few elements are enough to see most; what has only signs needs more. Rounding is no difference.
+    What came of the trials without a change, as far as they were taken before, is in `unchanged`, and is added to it.
     """
-    for changed, plain in pairs:
-        one, other = subject.run(changed), subject.run(plain)
+    unchanged = [] if unchanged is None else unchanged
+    for place, (changed, plain) in enumerate(pairs):
+        one = subject.run(changed)
+        if place == len(unchanged):
+            unchanged.append(subject.run(plain))
+        other = unchanged[place]
         for step in range(len(plain.gradients)):
             if any(is_more_than_rounding(one.after[n][step], other.after[n][step]) for n in one.after):
                 return step - _AT

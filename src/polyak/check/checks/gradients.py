@@ -90,6 +90,8 @@ def _variants(subject: Subject, usual: Trial) -> Iterator[tuple[Trial, str, str 
     if subject.framework != "torch":
         return
     for implementation in subject.implementations:
+        if implementation == "compiled":  # it writes as does the one that it is compiled of
+            continue
         yield replace(usual, implementation=implementation), f" of the implementation {implementation!r}", None
     for option, value in subject.defaults.items():
         if isinstance(value, bool):
