@@ -25,7 +25,7 @@ from polyak.check.trial import Array, Gradient, Resume, Rows, Shown, Trial
 
 _TAKEN = (
     *("Weights", "apply", "copy", "g", "jax", "keras", "model", "new", "old", "optimizer", "os", "pickle", "saved", "state"),
-    *("stateless", "step", "steps", "tf", "torch", "v", "value"),
+    *("stateless", "step", "steps", "tf", "torch", "v", "x"),
 )
 _LOOPED = ("at", "dtype", "gradients")
 
@@ -176,7 +176,7 @@ class _Body:
         if self.compiled and BACKEND == "jax":
             own = f"{optimizer}.variables"
             yield f"new, state = {old}stateless([v.value for v in {own}], {grads}, [v.value for v in {params}])"
-            yield f"for v, value in zip([*{params}, *{own}], [*new, *state]): v.assign(value)"
+            yield f"[v.assign(x) for v, x in zip([*{params}, *{own}], [*new, *state])]"
         else:
             yield f"{old}apply({grads})" if self.compiled else f"{optimizer}.apply({grads}, {params})"
 
