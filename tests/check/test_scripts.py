@@ -142,7 +142,7 @@ PAIRS: dict[str, tuple[Trial, Trial]] = {
     "reused": (replace(PLAIN, reused=True), PLAIN),
     "groups": (TRIALS["groups"](), Trial(**TWO)),
     "one is compiled": (replace(PLAIN, implementation="compiled"), replace(PLAIN, implementation="loop")),
-    "resume": (PLAIN, replace(PLAIN, resume=Resume(1))),
+    "resume": (PLAIN, replace(PLAIN, resume=Resume(1, unharmed=True))),
 }
 
 
@@ -153,6 +153,19 @@ def test_a_script_of_two_trials_comes_to_the_weights_of_both(name: str) -> None:
     bodies = {"resume": 3}.get(name, 2 if list(PAIRS).index(name) >= list(PAIRS).index("order") else 1)
     assert subject.script(*pair).count("torch.optim.SGD(") == bodies
     assert len(subject.script(*pair).splitlines()) <= {"resume": 8, "one is compiled": 6}.get(name, 5)
+
+
+@pytest.mark.parametrize("resume", [Resume(2), Resume(2, order=("b", "a")), Resume(0), Resume(4)], ids=str)
+@pytest.mark.parametrize("name", ["torch.optim:SGD", "polyak.torch:Momentum"])
+def test_what_is_stopped_is_shown_beside_what_is_not(name: str, resume: Resume) -> None:
+    subject, trial = load(name, SGD[1]), Trial(**drawn(a=(2,), b=(2,)))
+    stopped = replace(trial, resume=resume)
+    script = subject.script(trial, stopped)
+    assert len(script.splitlines()) <= 5
+    whole, again = subject.run(trial), subject.run(stopped)
+    expected = [[came.after[p][step].tolist() for came in (whole, again) for p in ("a", "b")] for step in range(resume.step, 4)]
+    assert repr(printed(script)) == repr(expected)
+    assert subject.script(trial, replace(stopped, options={"lr": 0.3})).count(f"{subject.name.replace(':', '.')}(") == 3
 
 
 def test_an_option_that_is_not_known_is_not_given_to_the_other_trial() -> None:

@@ -38,6 +38,8 @@ def _lines(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown, *, short:
     resumes = [trial.resume for trial in trials if trial.resume]
     how = {"copy" if each.how == "load" else each.how for each in resumes if each.how != "load" or each.unharmed}
     lines = list(imports([*sorted(how), "torch"], source))
+    if short and shown == "weights" and _is_stopped_alone(trials) and (beside := _Beside(trials[1], ways[1], taken)).is_short():
+        return [*lines, *beside.lines()]
     together = alike(trials, ways[0].maker.defaults) and len({trial.implementation == COMPILED for trial in trials}) == 1
     bodies = [(trials, ways[0])] if together else [([trial], way) for trial, way in zip(trials, ways, strict=True)]
     for some, way in bodies:
@@ -219,6 +221,54 @@ class _Body:
             again = f"copy.deepcopy(({both}))" if resume.how == "copy" else f"pickle.loads(pickle.dumps(({both})))"
             yield f"{old}, ({both}) = {both}, {again}" if resume.unharmed else f"{both} = {again}"
         yield from self._begun(f", {resume.step - 1}")
+
+
+class _Beside(_Body):
+    """A trial, and step by step beside it the same one that is stopped and loaded: what they come to is in one line."""
+
+    def __init__(self, stopped: Trial, way: Way, taken: Sequence[str]) -> None:
+        super().__init__([stopped], way, "weights", (*taken, "stopped"), short=True)
+        self.twins = {name: f"{p}_" for name, p in self.variables.items()}
+
+    def is_short(self) -> bool:
+        """Whether an optimizer is made, and the gradients are given, in one expression each."""
+        whole = stacked(self.trials, [*self.variables], 0, len(self.trial.gradients))
+        plain = not (self.way.closure or self.way.mode or self.way.scheduled)
+        return plain and whole is not None and len(self._optimizer(tuple(self.variables), self.variables)) == 1
+
+    def _lines(self) -> Iterator[str]:
+        names, resume = tuple(self.variables), self.trial.resume or Resume(0)
+        first = {name: self._weight(name) for name in names}
+        yield f"optimizer, stopped = {self._new(names, self.variables, first)}, {self._new(names, self.twins, first)}"
+        if resume.step:
+            yield self._abreast(0, resume.step, "")
+        copied = {name: f"{p}.data.clone()" for name, p in self.twins.items()}
+        again = self._new(resume.order or names, self.twins, copied)
+        yield f"saved = stopped.state_dict(); stopped = {again}; stopped.load_state_dict(saved)"
+        shown = ", ".join(f"{p}.tolist()" for p in (*self.variables.values(), *self.twins.values()))
+        yield self._abreast(resume.step, len(self.trial.gradients), f"; print({shown})")
+
+    def _new(self, order: tuple[str, ...], called: Mapping[str, str], weights: Mapping[str, str]) -> str:
+        """An optimizer of new parameters."""
+        (made,) = self._optimizer(order, {name: f"{p} := torch.nn.Parameter({weights[name]})" for name, p in called.items()})
+        return made.removeprefix("optimizer = ")
+
+    def _abreast(self, begin: int, end: int, shown: str) -> str:
+        """Some steps of both."""
+        target, twins = (", ".join(f"{p}.grad" for p in x.values()) for x in (self.variables, self.twins))
+        copies = ", ".join(f"{p}.grad.clone()" for p in self.variables.values())
+        return f"for {target} in {self._given(begin, end)}: {twins} = {copies}; optimizer.step(); stopped.step(){shown}"
+
+
+def _is_stopped_alone(trials: Sequence[Trial]) -> bool:
+    """Whether there are two, the second the first that is stopped and loaded, and nothing else is done with it."""
+    if len(trials) != 2:
+        return False
+    one, other = trials
+    stopped = one.resume is None and other.resume is not None and other.resume.how == "load" and not other.resume.unharmed
+    more = (x for t in trials for x in (t.changes, t.held, t.groups, t.strided, t.reused, t.implementation))
+    same = one.weights is other.weights and one.options == other.options and len(one.gradients) == len(other.gradients)
+    return stopped and same and not any(more) and all(g is h for g, h in zip(one.gradients, other.gradients, strict=True))
 
 
 def _of_steps(changes: dict[int, str]) -> str:
