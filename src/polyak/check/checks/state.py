@@ -94,7 +94,7 @@ def dtypes(subject: Subject, identity: Identity) -> Outcome:  # noqa: ARG001  (a
             trials.append(_stopped(trial, 1))
     if not tried:
         return not_applicable(check, "State could not be saved and loaded.")
-    findings = [Finding("state-dtype", f"Loading changes dtypes: {'; '.join(wrong)}.", trials)] if wrong else []
+    findings = [Finding("state-dtype", f"Loading changes dtypes: {'; '.join(wrong)}.", trials[:1])] if wrong else []
     return outcome(check, f"The state of weights in {', '.join(tried)} was looked at, saved and loaded.", findings, notes)
 
 

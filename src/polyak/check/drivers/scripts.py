@@ -15,17 +15,19 @@ from polyak.check.trial import Array, Trial
 _LONG = 3
 
 # Lines that a program may have before it is written in a shorter form.
-_FEW = 5
+FEW = 5
 
 
 def program_of(lines: Callable[[bool], Sequence[str]]) -> str:
-    """A program: in its plain form, or in the short one where that has too many lines.
+    """A program: in its plain form, or in the short one where that has too many lines, of which some are joined if need be.
 
     Args:
         lines: Gives those of the short form, or else of the plain one.
     """
-    plain = lines(False)
-    return "\n".join(plain if len(plain) <= _FEW else lines(True)) + "\n"
+    few = lines(False)
+    if len(few) > FEW:
+        few = lines(True)
+    return "\n".join(few if len(few) <= FEW else joined_simple(few)) + "\n"
 
 
 class Loop:
@@ -140,6 +142,23 @@ def one_line(head: str, statements: Sequence[str]) -> Iterator[str]:
         some = list(run)
         lines += some if compound else ["; ".join(some)]
     yield from [f"{head} {lines[0]}"] if len(lines) == 1 else [head, *indented(lines)]
+
+
+def joined_simple(lines: Iterable[str]) -> Iterator[str]:
+    """Simple statements that follow each other, in one line.
+
+    Example:
+        >>> list(joined_simple(["a = 1", "b = 2", "for i in a, b: print(i)", "c = 3"]))
+        ['a = 1; b = 2', 'for i in a, b: print(i)', 'c = 3']
+    """
+    alone = ("import ", "from ", "for ", "if ", "def ", "class ", "@", "#", "return ")
+
+    def kind(line: str) -> tuple[int, bool]:
+        return len(line) - len(line.lstrip()), not line.lstrip().startswith(alone)
+
+    for (indent, simple), run in groupby(lines, kind):
+        lines = list(run)
+        yield from [" " * indent + "; ".join(map(str.lstrip, lines))] if simple else lines
 
 
 def numbers(array: Array) -> str:

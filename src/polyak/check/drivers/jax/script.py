@@ -137,9 +137,10 @@ class _Body:
         return f"jax.numpy.array({self.loop.of(name, [*map(numbers, arrays)])}{dtype})"
 
     def _function(self) -> Iterator[str]:
-        if self.short and self.compiled and not self.closure and self.shown != "compilations":
+        if self.short and self.compiled and not self.closure:
+            said = 'print("compiled") or ' if self.shown == "compilations" else ""
             updated = "lambda updates, state: (optax.apply_updates(params, updates), state)"
-            yield f"take = jax.jit(lambda params, state, grads: ({updated})(*optimizer.update(grads, state, params)))"
+            yield f"take = jax.jit(lambda params, state, grads: {said}({updated})(*optimizer.update(grads, state, params)))"
             return
         if self.compiled:
             yield "@jax.jit"

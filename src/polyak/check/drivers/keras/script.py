@@ -8,6 +8,7 @@ import numpy as np
 from polyak.check.drivers.keras.backends import BACKEND
 from polyak.check.drivers.keras.making import Maker
 from polyak.check.drivers.scripts import (
+    FEW,
     Loop,
     alike,
     all_zero,
@@ -46,7 +47,11 @@ def program(trials: Sequence[Trial], maker: Maker, implementations: Sequence[str
 
     def lines(short: bool) -> list[str]:
         bodies = [_Body(some, maker, how, shown, short=short) for some, how in zip(groups, implementations, strict=False)]
-        return [*_begin(bodies, maker), *(line for body in bodies for line in body.lines())]
+        of_bodies = [line for body in bodies for line in body.lines()]
+        begin = list(_begin(bodies, maker))
+        if short and len(begin) + len(of_bodies) > FEW and not any(line.startswith("#") for line in begin):
+            begin = ["; ".join(begin)]
+        return [*begin, *of_bodies]
 
     return program_of(lines)
 
@@ -154,7 +159,8 @@ class _Body:
         statements = [f"{p}.assign({w})" for p, w in first.items() if trial.held]
         for at, new in changes.items():
             step = self.loop.of("at", [str(at) if each.changes else "None" for each in self.trials])
-            statements.append(f"if step == {step}: {'; '.join(f'optimizer.{name} = {written(x)}' for name, x in new.items())}")
+            assigned = [f"setattr(optimizer, {name!r}, {written(x)})" for name, x in new.items()]
+            statements += [f"step == {step} and {each}" for each in assigned]
         grads = f"[{', '.join(self.grads[name] for name in order)}]"
         statements += self._applied("", self._list(order), grads)
         if old:

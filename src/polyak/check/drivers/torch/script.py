@@ -40,7 +40,7 @@ def _lines(trials: Sequence[Trial], ways: Sequence[Way], shown: Shown, *, short:
     lines = list(imports([*sorted(how), "torch"], source))
     if short and shown == "weights" and _is_stopped_alone(trials) and (beside := _Beside(trials[1], ways[1], taken)).is_short():
         return [*lines, *beside.lines()]
-    together = alike(trials, ways[0].maker.defaults) and len({trial.implementation == COMPILED for trial in trials}) == 1
+    together = alike(trials, ways[0].maker.defaults)
     bodies = [(trials, ways[0])] if together else [([trial], way) for trial, way in zip(trials, ways, strict=True)]
     for some, way in bodies:
         lines += _Body(some, way, shown, taken, short=short).lines()
@@ -55,7 +55,7 @@ class _Body:
 
     def __init__(self, trials: Sequence[Trial], way: Way, shown: Shown, taken: Sequence[str], *, short: bool) -> None:
         self.trials, self.trial, self.way, self.shown, self.short = trials, trials[0], way, shown, short
-        self.compiled = self.trial.implementation == COMPILED
+        self.compiled = any(trial.implementation == COMPILED for trial in trials)
         self.variables = variables(self.trial.weights, (*taken, *_LOOPED))
         self.loop = Loop((*taken, *self.variables.values()), turns=shown == "turns")
         self.all = ", ".join(self.variables.values())
@@ -114,7 +114,10 @@ class _Body:
             factors = self.loop.of("factors", [f"[{', '.join(self._factors(trial))}]" for trial in self.trials])
             yield f"scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, {factors}{last})"
         if self.compiled:
-            yield f"compiled = torch.compile(optimizer.step, backend={_BACKENDS.get(self.shown, repr('eager'))})"
+            compiled = f"torch.compile(optimizer.step, backend={_BACKENDS.get(self.shown, repr('eager'))})"
+            each = ["True" if trial.implementation == COMPILED else "False" for trial in self.trials]
+            which = self.loop.of("compiling", each)
+            yield f"compiled = {compiled}" if which == "True" else f"compiled = {compiled} if {which} else optimizer.step"
 
     def _factors(self, trial: Trial) -> Iterator[str]:
         """What LambdaLR multiplies the first learning rate of each group by."""
@@ -224,7 +227,7 @@ class _Body:
 
 
 class _Beside(_Body):
-    """A trial, and step by step beside it the same one that is stopped and loaded: what they come to is in one line."""
+    """A trial, and step by step beside it the same one that is loaded or copied: what they come to is in one line."""
 
     def __init__(self, stopped: Trial, way: Way, taken: Sequence[str]) -> None:
         super().__init__([stopped], way, "weights", (*taken, "stopped"), short=True)
@@ -242,30 +245,45 @@ class _Beside(_Body):
         yield f"optimizer, stopped = {self._new(names, self.variables, first)}, {self._new(names, self.twins, first)}"
         if resume.step:
             yield self._abreast(0, resume.step, "")
-        copied = {name: f"{p}.data.clone()" for name, p in self.twins.items()}
-        again = self._new(resume.order or names, self.twins, copied)
-        yield f"saved = stopped.state_dict(); stopped = {again}; stopped.load_state_dict(saved)"
+        yield self._gone_on(resume)
         shown = ", ".join(f"{p}.tolist()" for p in (*self.variables.values(), *self.twins.values()))
-        yield self._abreast(resume.step, len(self.trial.gradients), f"; print({shown})")
+        end = f"; print({shown})" + ("; old.step()" if resume.unharmed else "")
+        yield self._abreast(resume.step, len(self.trial.gradients), end, old=resume.unharmed)
+
+    def _gone_on(self, resume: Resume) -> str:
+        """The second one is replaced."""
+        both = f"stopped, {', '.join(self.twins.values())}"
+        old = ", ".join(["old", *(f"old_{p}" for p in self.variables.values())])
+        if resume.how == "load":
+            copied = {name: f"{p}.data.clone()" for name, p in self.twins.items()}
+            again = self._new(resume.order or tuple(self.twins), self.twins, copied)
+            saved = "copy.deepcopy(stopped.state_dict())" if resume.unharmed else "stopped.state_dict()"
+            kept = f"{old}, saved = {both}, {saved}" if resume.unharmed else f"saved = {saved}"
+            return f"{kept}; stopped = {again}; stopped.load_state_dict(saved)"
+        again = f"copy.deepcopy(({both}))" if resume.how == "copy" else f"pickle.loads(pickle.dumps(({both})))"
+        return f"{old}, ({both}) = {both}, {again}" if resume.unharmed else f"{both} = {again}"
 
     def _new(self, order: tuple[str, ...], called: Mapping[str, str], weights: Mapping[str, str]) -> str:
         """An optimizer of new parameters."""
         (made,) = self._optimizer(order, {name: f"{p} := torch.nn.Parameter({weights[name]})" for name, p in called.items()})
         return made.removeprefix("optimizer = ")
 
-    def _abreast(self, begin: int, end: int, shown: str) -> str:
+    def _abreast(self, begin: int, end: int, shown: str, *, old: bool = False) -> str:
         """Some steps of both."""
         target, twins = (", ".join(f"{p}.grad" for p in x.values()) for x in (self.variables, self.twins))
         copies = ", ".join(f"{p}.grad.clone()" for p in self.variables.values())
+        if old:
+            twins = ", ".join([twins, *(f"old_{p}.grad" for p in self.variables.values())])
+            copies = ", ".join([copies, *(f"1 - 3 * {p}.grad" for p in self.variables.values())])
         return f"for {target} in {self._given(begin, end)}: {twins} = {copies}; optimizer.step(); stopped.step(){shown}"
 
 
 def _is_stopped_alone(trials: Sequence[Trial]) -> bool:
-    """Whether there are two, the second the first that is stopped and loaded, and nothing else is done with it."""
+    """Whether there are two, the second the first that is loaded or copied in the middle, and nothing else is done with it."""
     if len(trials) != 2:
         return False
     one, other = trials
-    stopped = one.resume is None and other.resume is not None and other.resume.how == "load" and not other.resume.unharmed
+    stopped = one.resume is None and other.resume is not None
     more = (x for t in trials for x in (t.changes, t.held, t.groups, t.strided, t.reused, t.implementation))
     same = one.weights is other.weights and one.options == other.options and len(one.gradients) == len(other.gradients)
     return stopped and same and not any(more) and all(g is h for g, h in zip(one.gradients, other.gradients, strict=True))
