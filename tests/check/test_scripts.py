@@ -163,7 +163,7 @@ RESUMES = [
 @pytest.mark.parametrize("resume", RESUMES, ids=str)
 @pytest.mark.parametrize("name", ["torch.optim:SGD", "polyak.torch:Momentum"])
 def test_what_is_stopped_is_shown_beside_what_is_not(name: str, resume: Resume) -> None:
-    subject, trial = load(name, SGD[1]), Trial(**drawn(a=(2,), b=(2,)))
+    subject, trial = load(name, SGD[1]), Trial(**drawn(a=(2,), b=(2,)), changes={1: {"lr": 0.02}, 3: {"lr": 0.5}})
     stopped = replace(trial, resume=resume)
     script = subject.script(trial, stopped)
     assert len(script.splitlines()) <= 5

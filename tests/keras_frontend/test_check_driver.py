@@ -1,5 +1,6 @@
 """The driver of Keras: trials come to the weights that users of Keras get, on the backend of this process."""
 
+import ast
 from dataclasses import replace
 
 import keras
@@ -299,6 +300,20 @@ def _settings():
 @pytest.mark.parametrize(("make", "trials"), [*((make, (t,)) for make, t in SCRIPTS), *((sgd, pair) for pair in PAIRS)])
 def test_scripts_come_to_the_weights_of_their_trials(make, trials):
     assert_script_comes_to(make(), *trials)
+
+
+@pytest.mark.usefixtures("_settings")
+@pytest.mark.parametrize("resume", [Resume(2), Resume(2, order=("b", "a")), Resume(0)])
+def test_what_is_loaded_is_shown_beside_what_was_not_stopped(capsys, resume):
+    subject, one = sgd(), Trial(SAME, 4 * [SAME])
+    script = subject.script(one, replace(one, resume=resume))
+    assert len(script.splitlines()) <= 5
+    exec(script, {})  # noqa: S102  (what is tested)
+    lines = [ast.literal_eval(line.replace("] [", "], [")) for line in capsys.readouterr().out.splitlines()]
+    came = [subject.run(trial).after for trial in (one, replace(one, resume=resume))]
+    for step, line in enumerate(lines, resume.step):
+        np.testing.assert_array_equal(np.float32(line), [after[name][step] for after in came for name in ("a", "b")])
+    assert len(lines) == 4 - resume.step
 
 
 def test_a_script_is_short():

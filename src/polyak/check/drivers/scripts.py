@@ -92,23 +92,6 @@ class Name(str):
     __repr__ = str.__str__
 
 
-def alike(trials: Sequence[Trial], defaults: Mapping[str, Any]) -> bool:
-    """Whether trials differ only in numbers, options and changes, so that one body of a loop can stand for all.
-
-    Args:
-        trials: The trials.
-        defaults: The options that are known where a trial does not give them.
-    """
-
-    def kept(trial: Trial) -> tuple[Any, ...]:
-        shapes = [(name, w.shape) for name, w in trial.weights.items()]
-        return shapes, trial.held, trial.groups, trial.strided, trial.reused
-
-    some = {name for trial in trials for name in trial.options if any(name not in other.options for other in trials)}
-    same = all(kept(trial) == kept(trials[0]) for trial in trials)
-    return same and some <= defaults.keys() and not any(trial.resume for trial in trials)
-
-
 def stacked(trials: Sequence[Trial], names: Sequence[str], begin: int, end: int) -> list[Array] | None:
     """The gradients of some parameters at some steps, as one array of each trial: (steps, [parameters,] *shape).
 

@@ -6,9 +6,9 @@ from itertools import pairwise
 import numpy as np
 
 from polyak.check.drivers.jax.making import Plan
+from polyak.check.drivers.pairs import alike
 from polyak.check.drivers.scripts import (
     Loop,
-    alike,
     all_zero,
     imports,
     items,
