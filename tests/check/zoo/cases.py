@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from polyak.check import FINDINGS, check
+from polyak.check.drivers.scripts import FEW
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ def broken(cases: list[Case], *found: str, also: tuple[str, ...] = (), **options
 
 
 def check_finds(case: Case) -> None:
-    """Fail unless a check finds what is wrong, by its identifiers."""
+    """Fail unless a check finds what is wrong, by its identifiers, and shows it in few lines."""
     assert _found(case, case.found) == case.found
 
 
@@ -64,4 +65,8 @@ def check_finds_nothing_else(case: Case, without: tuple[str, ...] = ()) -> None:
 
 
 def _found(case: Case, wanted: Collection[str]) -> set[str]:
-    return {finding.identifier for finding in check(case.name, select=wanted, **case.options).findings}
+    report = check(case.name, select=wanted, **case.options)
+    for finding in report.findings:
+        script = finding.script(report.subject)
+        assert finding.identifier not in case.found or len(script.splitlines()) <= FEW, script
+    return {finding.identifier for finding in report.findings}
