@@ -1,6 +1,7 @@
 """The driver of PyTorch: what comes of a trial is what a person's own loop comes to."""
 
 import random
+import signal
 import sys
 import warnings
 from collections.abc import Iterable
@@ -332,6 +333,23 @@ def test_implementations_are_those_that_run_here() -> None:
             rtol=1e-12,
             atol=1e-5 if name == "compiled" else 0,  # a ten-thousandth of a step: Adam counts in float32 there
         )
+
+
+def test_an_interrupt_in_a_compiled_step_is_raised_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: Any, graph: Any, inputs: Any) -> Any:  # noqa: ARG001  (TorchDynamo's)
+        signal.raise_signal(signal.SIGINT)
+        ended.append(True)
+        return graph.forward
+
+    ended: list[bool] = []
+    monkeypatch.setattr("polyak.check.drivers.torch.compiled.Compiled._backend", interrupted)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            load(*SGD).run(Trial(**TWO, implementation="compiled"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended
 
 
 def test_each_implementation_is_asked_for() -> None:

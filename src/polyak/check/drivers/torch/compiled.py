@@ -1,8 +1,11 @@
 """A step under `torch.compile`."""
 
 import logging
+import signal
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from signal import default_int_handler
 from typing import Any
 
 import torch
@@ -39,7 +42,7 @@ class Compiled:
         """
         self._anew = False
         try:
-            with _unlogged():
+            with _unlogged(), _interrupted_after():
                 self._step(*args)
         except TorchDynamoException as error:
             first, *_ = str(error).splitlines()  # of many
@@ -49,6 +52,22 @@ class Compiled:
     def _backend(self, graph: torch.fx.GraphModule, inputs: Sequence[Any]) -> Callable[..., Any]:  # noqa: ARG002  (TorchDynamo's)
         self._anew = True
         return graph.forward
+
+
+@contextmanager
+def _interrupted_after() -> Iterator[None]:
+    """A Ctrl-C is raised when this is over: where it comes in a guard or a finalizer, TorchDynamo and Python lose it."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) is not default_int_handler:
+        yield
+        return
+    noted: list[int] = []
+    signal.signal(signal.SIGINT, lambda number, _: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, default_int_handler)
+    if noted:
+        raise KeyboardInterrupt
 
 
 @contextmanager
