@@ -294,3 +294,23 @@ def test_an_effect_of_another_kind_is_found_where_the_option_is_not_set(cls: Any
 def test_options_of_torch_do_what_they_say(cls: Any, given: dict[str, Any]) -> None:
     subject = torch_subject(cls, **given)
     assert found(effects(subject, identify(subject))) == []
+
+
+class Cancels(SGD):
+    """What `share` does is undone, but for rounding."""
+
+    def __init__(self, params: Any, lr: float = 0.1, momentum: float = 0.9, share: float = 0.7) -> None:
+        super().__init__(params, lr, momentum, share=share)
+
+    def move(self, p: torch.Tensor, direction: torch.Tensor, group: Group) -> None:
+        share = group["share"] or 1.0
+        p.sub_(direction * share * group["lr"] / share)
+
+
+def test_rounding_is_no_effect_unless_nothing_more_is_to_be_expected() -> None:
+    outcome = options(torch_subject(Cancels), UNKNOWN)
+    assert found(outcome) == ["share"]
+    assert "share changes nothing but last digits: with share=0.7" in outcome.findings[0].what
+    small = options(torch_subject(Cancels, share=1e-8), UNKNOWN)
+    assert found(small) == []
+    assert "share changes the weights by some last digits at most" in small.notes[0]

@@ -142,3 +142,18 @@ def test_bfloat16_that_goes_elsewhere_is_found():
     (finding,) = checked(bfloat, WithoutVelocityInBfloat16).findings
     assert finding.identifier == "implementations-differ"
     assert {trial.weights["w"].dtype.name for trial in finding.trials} == {ml_dtypes.bfloat16.__name__, "float32"}
+
+
+def test_what_refuses_to_be_measured_has_no_unusual_shapes():
+    class OfExamples(SGD):
+        """Its gradients have an axis more than the parameters."""
+
+        def gradient(self, p):
+            if p.ndim != 2 or len(p) > 2:
+                raise IndexError("no examples")
+            return super().gradient(p)
+
+    subject = of(OfExamples)
+    identity = identify(subject)
+    assert identity.refused
+    assert shapes(subject, identity).status == "not applicable"

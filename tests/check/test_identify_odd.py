@@ -223,3 +223,10 @@ def test_a_lion_of_which_tiny_gradients_vanish_is_one_where_they_do_not() -> Non
     identity = identify(load("check.zoo.torch_adaptive:TinyGradientsVanish", {"lr": 0.01}))
     assert identity.kind == "sign"
     assert identity.momenta[0].value == pytest.approx(0.99)
+
+
+def test_a_pole_of_rounding_is_none() -> None:
+    """Two velocities that take turns: one pole for their sum, and one for their difference."""
+    found = identify(load("pytorch_optimizer:PNM", {}))
+    assert found.kind == "linear"
+    assert sorted(found.poles) == pytest.approx([-0.9, 0.9], abs=1e-6)

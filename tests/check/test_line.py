@@ -1,6 +1,7 @@
 """An identity in a line and as a recurrence."""
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,18 @@ NOT_LINEAR = {
         "squares remembered with 0.9990, lr = 0.1000",
     ),
     "orthogonalised": (identity("orthogonalised", 0.95), "momentum, orthogonalised: m = 0.9500, lr = 0.1000"),
+    "Nesterov, orthogonalised": (
+        identity("orthogonalised", 0.95, nesterov=True),
+        "Nesterov momentum, orthogonalised: m = 0.9500, lr = 0.1000",
+    ),
+    "the size of steps that are orthogonal": (
+        replace(identity("orthogonalised", 0.95), learning_rate=Number(3.633e-4, 9e-5)),
+        "momentum, orthogonalised: m = 0.9500, steps of about 3.6e-4",
+    ),
+    "of the past of what is normalised nothing was told": (
+        identity("normalised", lr=None, over="tensor"),
+        "normalised over each tensor",
+    ),
     "orthogonalised gradient": (identity("orthogonalised"), "gradient, orthogonalised: lr = 0.1000"),
     "momentum not told": (identity("orthogonalised", lr=None), "orthogonalised"),
 }
@@ -160,3 +173,10 @@ def test_who_follows_the_lines_comes_to_the_same_weight(name: str, options: dict
     expected = subject.run(trial).after["w"][-1, 0]
     # Lines have six digits, or four where numbers are small.
     assert followed(recurrence(identify(subject)), 2.0, gradients) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_decay_beside_orthogonal_steps_goes_by_the_learning_rate_and_not_by_their_size() -> None:
+    told = identity("orthogonalised", 0.95, decay="decoupled", weight_decay=4e-3)
+    rough = replace(told, learning_rate=Number(3.633e-4, 9e-5))
+    assert recurrence(rough)[-1] == "w = w - 3.6e-4 orthogonal(v) - lr * 4.0e-3 w"
+    assert recurrence(told)[-1] == "w = w - 0.1 orthogonal(v) - 0.1 * 4.0e-3 w"

@@ -4,9 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from polyak.check.drivers.keras.body import Body
 from polyak.check.drivers.keras.making import Maker
-from polyak.check.drivers.scripts import (
-    stacked,
-)
+from polyak.check.drivers.scripts import stacked
 from polyak.check.trial import Resume, Trial
 
 

@@ -7,11 +7,7 @@ from polyak.check.drivers.keras.beside import Beside
 from polyak.check.drivers.keras.body import Body
 from polyak.check.drivers.keras.making import Maker
 from polyak.check.drivers.pairs import alike, is_stopped_alone
-from polyak.check.drivers.scripts import (
-    FEW,
-    imports,
-    program_of,
-)
+from polyak.check.drivers.scripts import FEW, imports, program_of
 from polyak.check.trial import Shown, Trial
 
 

@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from polyak.check.drivers.scripts import (
-    stacked,
-)
+from polyak.check.drivers.scripts import stacked
 from polyak.check.drivers.torch.body import Body, has_one_group, of_steps
 from polyak.check.drivers.torch.running import Way
 from polyak.check.trial import Resume, Trial

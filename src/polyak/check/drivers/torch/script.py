@@ -3,10 +3,7 @@
 from collections.abc import Sequence
 
 from polyak.check.drivers.pairs import alike, is_stopped_alone
-from polyak.check.drivers.scripts import (
-    imports,
-    program_of,
-)
+from polyak.check.drivers.scripts import imports, program_of
 from polyak.check.drivers.torch.beside import Beside
 from polyak.check.drivers.torch.body import TAKEN, Body
 from polyak.check.drivers.torch.running import Way
