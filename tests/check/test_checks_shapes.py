@@ -157,3 +157,11 @@ def test_what_refuses_to_be_measured_has_no_unusual_shapes():
     identity = identify(subject)
     assert identity.refused
     assert shapes(subject, identity).status == "not applicable"
+
+
+@pytest.mark.parametrize(("check", "name"), [(parameters, "momo"), (poison, "prodigy")])
+def test_what_is_estimated_from_all_and_from_how_far_weights_have_come_is_by_design(check, name):
+    subject = load(f"optax.contrib:{name}", {})
+    outcome = check(subject, identify(subject))
+    assert not outcome.findings
+    assert any("norm that is taken over" in note or "norm is taken over" in note for note in outcome.notes)
